@@ -1,0 +1,1 @@
+"""Audio in, node matrices and fingerprints out: decoding, features, graph network, checkpoints, training."""

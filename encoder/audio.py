@@ -1,0 +1,135 @@
+"""Audio: any file libsndfile or FFmpeg reads, as mono float32 at one sample rate, whole or as a stream.
+
+libsndfile (wav, flac, ogg, opus, mp3, aiff ...) is tried first; what it does not know goes to FFmpeg where that is
+installed (m4a, aac, video). Channels are averaged; resampling is soxr's high quality, chunk by chunk.
+
+    ValueError
+     └─ AudioError      the file cannot be used; says which and why
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from encoder.encoding import AudioInfo
+
+SUFFIXES = frozenset(
+    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64 "  # libsndfile
+    ".m4a .aac .mp4 .m4b .wma .webm .mkv .mov .avi .ac3 .mka .mpc .ape .wv".split()  # FFmpeg
+)
+SHORTEST = 0.5  # seconds
+_CHUNK = 30  # seconds decoded at a time
+
+
+class AudioError(ValueError):
+    """The file cannot be used as audio; the message names file, value and expectation."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self):
+        return AudioError, (self.path, self.reason)
+
+
+def info(path: Path) -> AudioInfo:
+    """Duration and tags as the header announces them; what FFmpeg must decode has its file name as title."""
+    path = Path(path)
+    try:
+        with soundfile.SoundFile(_existing(path)) as file:
+            title, artist = (_tag(file, name) for name in ("title", "artist"))
+            return AudioInfo(path=path, duration=len(file) / file.samplerate, title=title or path.stem, artist=artist)
+    except soundfile.LibsndfileError:
+        return AudioInfo(path=path, duration=float("nan"), title=path.stem, artist="")
+
+
+def read(path: Path, *, sample_rate: int = 16_000) -> NDArray[np.float32]:
+    """The whole file as (samples,) mono float32; raises AudioError."""
+    return np.concatenate(list(stream(path, sample_rate=sample_rate)))
+
+
+def stream(path: Path, *, sample_rate: int = 16_000) -> Iterator[NDArray[np.float32]]:
+    """The file as consecutive mono float32 chunks of about 30 s.
+
+    Raises AudioError where the file is missing, unreadable, empty, shorter than 0.5 s, ends before its header says
+    (truncated), or holds samples that are not finite.
+    """
+    path, total = Path(path), 0
+    for chunk in _decoded(_existing(path), sample_rate):
+        if not np.isfinite(chunk).all():
+            bad = np.count_nonzero(~np.isfinite(chunk))
+            raise AudioError(path, f"{bad} samples are NaN or infinite, expected finite audio; export the file again")
+        total += len(chunk)
+        if len(chunk):
+            yield chunk
+    if total == 0:
+        raise AudioError(path, "holds no audio, expected at least 0.5 s")
+    if total < SHORTEST * sample_rate:
+        raise AudioError(path, f"lasts {total / sample_rate:.2f} s, expected at least {SHORTEST} s")
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise AudioError(path, "no such file; check the path")
+    if not path.is_file():
+        raise AudioError(path, "is not a file, expected an audio file")
+    if path.stat().st_size == 0:
+        raise AudioError(path, "is empty (0 bytes), expected audio")
+    return path
+
+
+def _tag(file: soundfile.SoundFile, name: str) -> str:
+    return (getattr(file, name, "") or "").strip()
+
+
+def _decoded(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    try:
+        file = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        yield from _ffmpeg(path, sample_rate, refusal=str(error.error_string))
+        return
+    with file:
+        yield from _libsndfile(file, path, sample_rate)
+
+
+def _libsndfile(file: soundfile.SoundFile, path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
+    # An mp3 header may be off by the encoder's delay and padding; a cut file misses far more.
+    announced, decoded = len(file), 0
+    resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32")
+    while True:
+        try:
+            chunk = file.read(_CHUNK * file.samplerate, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(path, f"cannot be decoded ({error.error_string}); export the file again") from error
+        if not len(chunk):
+            break
+        decoded += len(chunk)
+        mono = np.ascontiguousarray(chunk.mean(axis=1))
+        yield mono if file.samplerate == sample_rate else resampler.resample_chunk(mono)
+    if decoded < 0.98 * announced - 4096:
+        was, is_ = announced / file.samplerate, decoded / file.samplerate
+        raise AudioError(path, f"ends after {is_:.1f} s, expected {was:.1f} s by its header; the file is truncated")
+    if file.samplerate != sample_rate:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _ffmpeg(path: Path, sample_rate: int, *, refusal: str) -> Iterator[NDArray[np.float32]]:
+    if shutil.which("ffmpeg") is None:
+        raise AudioError(path, f"libsndfile cannot read it ({refusal.strip()}) and FFmpeg is not installed")
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", str(path), "-map", "0:a:0"]
+    command += ["-ac", "1", "-ar", str(sample_rate), "-f", "f32le", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            while data := process.stdout.read(4 * _CHUNK * sample_rate):
+                yield np.frombuffer(data, "<f4")
+            message = process.stderr.read().decode(errors="replace").strip().splitlines()
+        finally:
+            process.kill()
+    if process.returncode and message:
+        raise AudioError(path, f"neither libsndfile nor FFmpeg reads it ({message[-1]}); expected an audio file")

@@ -1,0 +1,112 @@
+"""Encode: a path or a waveform -> Encoding, block by block, so that a track of hours needs no more memory than minutes.
+
+`Encoder` joins what the stages before it made: decoded audio, the segment grid, the front end, the trained network.
+"""
+
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoder import audio, checkpoint, segments
+from encoder.encoding import Encoding, join
+from encoder.gnn import GraphNetwork, Stage
+from encoder.published import Published
+from encoder.segments import Block, SegmentGrid
+from encoder.spectrogram import FrontEnd, LogFrequency, LogMel
+from encoder.systems import System
+from encoder.training.pairs import Pairing
+from encoder.training.schedule import Schedule
+
+KINDS = (System, SegmentGrid, LogMel, LogFrequency, GraphNetwork, Stage, Published, Pairing, Schedule)
+SILENCE = 3e-4  # RMS of a segment (-70 dBFS) at or under which it has no fingerprint
+
+
+def shipped() -> Path:
+    """The encoder checkpoint that comes with the package."""
+    return Path(str(resources.files("encoder") / "weights" / "asid.safetensors"))
+
+
+class Encoder:
+    """A trained system, ready to encode tracks on one device."""
+
+    def __init__(self, path: Path | None = None, *, device: str = "cpu", batch: int = 64) -> None:
+        """Load the checkpoint at `path`, or the shipped one; raises CheckpointError."""
+        loaded = checkpoint.load(path or shipped(), *KINDS)
+        self.system: System = loaded.config
+        self.digest, self.provenance = loaded.digest, loaded.provenance
+        self.device, self.batch = torch.device(device), batch
+        self.network = loaded.restore(self.system.build()).to(self.device)
+        grid = self.system.grid
+        self.front_end = FrontEnd(self.system.front_end, sample_rate=grid.sample_rate, frame_hop=grid.frame_hop)
+        self.front_end.to(self.device)
+        empty = self._empty()
+        self.nodes, self.channels = empty.node_matrices.shape[1:]
+        self.dimensions = empty.fingerprints.shape[1]
+
+    @property
+    def grid(self) -> SegmentGrid:
+        return self.system.grid
+
+    def blocks(self, path: Path) -> Iterator[Encoding]:
+        """Consecutive encodings of a file of any length, at least one; raises AudioError."""
+        return self.encode_stream(audio.stream(path, sample_rate=self.grid.sample_rate))
+
+    def encode(self, path: Path) -> Encoding:
+        """The whole file as one encoding; raises AudioError."""
+        return join(self.blocks(path))
+
+    def encode_waveform(self, waveform: NDArray[np.float32]) -> Encoding:
+        """(samples,) mono at the grid's sample rate as one encoding; short ones are padded with zeros."""
+        if not np.isfinite(waveform).all():
+            raise ValueError("the waveform holds NaN or infinite samples, expected finite audio")
+        return join(self.encode_stream([np.asarray(waveform, np.float32)]))
+
+    def encode_stream(self, chunks: Iterable[NDArray[np.float32]]) -> Iterator[Encoding]:
+        """Encodings of consecutive blocks of a stream of mono chunks."""
+        for block in segments.blocks(chunks, self.grid, self.front_end.config.n_fft):
+            yield self._encode(block)
+
+    @torch.inference_mode()
+    def _encode(self, block: Block) -> Encoding:
+        spectra = self.spectra(block)
+        audible = np.flatnonzero(self._levels(block) > SILENCE)
+        parts = [self.network(part.to(self.device)) for part in spectra[audible].split(self.batch) if len(part)]
+        if not parts:
+            return self._empty()
+        return Encoding(
+            segment_indices=block.first + audible,
+            fingerprints=torch.cat([p.fingerprints for p in parts]).float().cpu().numpy(),
+            node_matrices=torch.cat([p.node_matrices.half() for p in parts]).cpu().numpy(),
+            hop=self.grid.hop,
+            segment_duration=self.grid.duration,
+        )
+
+    @torch.inference_mode()
+    def spectra(self, block: Block) -> torch.Tensor:
+        """(segments, bins, frames) of one block; overlapping frames are computed once."""
+        samples = torch.from_numpy(block.samples).to(self.device)
+        frames = self.front_end(samples.unsqueeze(0))[0]  # (bins, all frames)
+        return frames.unfold(1, self.grid.frames, self.grid.step).transpose(0, 1)
+
+    def _levels(self, block: Block) -> NDArray[np.float64]:
+        """RMS of each segment of a block."""
+        energy = np.concatenate([[0.0], np.cumsum(np.square(block.samples, dtype=np.float64))])
+        window = self.grid.window(1, self.front_end.config.n_fft)
+        starts = np.arange(block.segments) * self.grid.step * self.grid.frame_hop
+        return np.sqrt((energy[starts + window] - energy[starts]) / window)
+
+    @torch.inference_mode()
+    def _empty(self) -> Encoding:
+        probe = torch.rand(1, self.system.front_end.bins, self.grid.frames, device=self.device)
+        nodes, fingerprints = self.network(probe)
+        return Encoding(
+            segment_indices=np.zeros(0, np.int64),
+            fingerprints=np.zeros((0, fingerprints.shape[1]), np.float32),
+            node_matrices=np.zeros((0, *nodes.shape[1:]), np.float16),
+            hop=self.grid.hop,
+            segment_duration=self.grid.duration,
+        )

@@ -1,0 +1,60 @@
+"""Encoding: what one track (or one block of a long one) is turned into. numpy only, so that store/ stays free of torch.
+
+A track is cut on a fixed grid: segment ``i`` starts at ``i * hop`` seconds. Silent segments have no fingerprint,
+so ``segment_indices`` may have gaps.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """Segments of one track with their fingerprints and node matrices; rows belong together."""
+
+    segment_indices: NDArray[np.int64]  # (segments,), rising; position on the hop grid
+    fingerprints: NDArray[np.float32]  # (segments, dimensions), L2-normalised
+    node_matrices: NDArray[np.float16]  # (segments, nodes, channels)
+    hop: float  # seconds between segment starts
+    segment_duration: float  # seconds
+
+    def __post_init__(self) -> None:
+        lengths = (len(self.segment_indices), len(self.fingerprints), len(self.node_matrices))
+        if len(set(lengths)) != 1:
+            raise ValueError(f"rows of an encoding must agree, got (indices, fingerprints, node matrices) = {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.segment_indices)
+
+    @property
+    def starts(self) -> NDArray[np.float64]:
+        """Start of each segment in seconds."""
+        return self.segment_indices * self.hop
+
+
+def join(blocks: Iterable[Encoding]) -> Encoding:
+    """One encoding from the consecutive blocks of one track; at least one block is needed."""
+    blocks = list(blocks)
+    if not blocks:
+        raise ValueError("no blocks to join; an encoder yields at least one block per track")
+    return Encoding(
+        segment_indices=np.concatenate([b.segment_indices for b in blocks]),
+        fingerprints=np.concatenate([b.fingerprints for b in blocks]),
+        node_matrices=np.concatenate([b.node_matrices for b in blocks]),
+        hop=blocks[0].hop,
+        segment_duration=blocks[0].segment_duration,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioInfo:
+    """What a file says of itself before it is decoded."""
+
+    path: Path
+    duration: float  # seconds, as announced by the header
+    title: str
+    artist: str

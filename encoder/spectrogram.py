@@ -1,0 +1,115 @@
+"""Spectrogram: waveform (batch, samples) -> (batch, bins, frames), log-mel or log-frequency, as torch modules.
+
+Both are a short-time Fourier transform, a bank of triangular filters and a logarithm; they differ in where the
+filters stand. LogMel is the published front end (torchaudio's defaults: HTK mel scale, power, 10 log10). LogFrequency
+places filters evenly on a logarithmic axis, where a transposition is a shift.
+
+`warped` gives the spectrogram the same audio would have after a change of tempo and pitch: time is warped by spacing
+the analysis windows `frame_hop * tempo` apart, pitch by moving the filters. No interpolation, no vocoder, batched on
+any device; used by training and by query variants.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_STEPS = 8  # filter banks per semitone kept for transposition
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMel:
+    """The published front end (NeuralSampleID): 64 mel bins of power in dB."""
+
+    n_fft: int = 1024
+    bins: int = 64
+    f_min: float = 0.0  # Hz
+    f_max: float = 8000.0  # Hz
+    power: float = 2.0
+    floor: float = 1e-10  # smallest power before the logarithm
+
+    def points(self) -> Tensor:
+        """Filter edges and centres in Hz, (bins + 2,), even on the HTK mel scale."""
+        low, high = (
+            2595.0 * torch.log10(1 + torch.tensor(f, dtype=torch.float64) / 700) for f in (self.f_min, self.f_max)
+        )
+        mel = torch.linspace(low.item(), high.item(), self.bins + 2, dtype=torch.float64)
+        return 700.0 * (10 ** (mel / 2595.0) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFrequency:
+    """Filters even in log-frequency: 7 octaves of 18 bins from 55 Hz, magnitude in dB."""
+
+    n_fft: int = 2048
+    bins: int = 128
+    f_min: float = 55.0  # Hz
+    bins_per_octave: int = 18
+    power: float = 1.0
+    floor: float = 1e-5  # smallest magnitude before the logarithm
+
+    def points(self) -> Tensor:
+        """Filter edges and centres in Hz, (bins + 2,)."""
+        return self.f_min * 2.0 ** (torch.arange(-1, self.bins + 1, dtype=torch.float64) / self.bins_per_octave)
+
+
+class FrontEnd(nn.Module):
+    """Short-time Fourier transform, triangular filters, decibels."""
+
+    def __init__(self, config: LogMel | LogFrequency, *, sample_rate: int = 16_000, frame_hop: int = 512) -> None:
+        super().__init__()
+        self.config, self.sample_rate, self.frame_hop = config, sample_rate, frame_hop
+        self.register_buffer("analysis", torch.hann_window(config.n_fft), persistent=False)
+        self.register_buffer("bank", self.filters().float(), persistent=False)
+        self._banks: dict[tuple[int, torch.device], Tensor] = {}
+
+    def forward(self, padded: Tensor) -> Tensor:
+        """(batch, samples), already padded by n_fft // 2 at the ends -> (batch, bins, frames)."""
+        return self._decibels(padded.unfold(-1, self.config.n_fft, self.frame_hop), self.bank)
+
+    def warped(self, samples: Tensor, *, tempo: Tensor, transposition: Tensor, frames: int) -> Tensor:
+        """(batch, samples) played `tempo` times as fast and `transposition` semitones higher -> (batch, bins, frames).
+
+        Needs ``(frames - 1) * frame_hop * tempo + n_fft`` samples an item. Transpositions are rounded to an eighth
+        of a semitone.
+        """
+        last = samples.shape[1] - self.config.n_fft
+        starts = torch.arange(frames, device=samples.device) * (self.frame_hop * tempo).unsqueeze(1)
+        starts = starts.round().long()  # (batch, frames)
+        if starts.max() > last:
+            raise ValueError(f"warped needs {int(starts.max()) + self.config.n_fft} samples, got {samples.shape[1]}")
+        index = starts + torch.arange(len(samples), device=samples.device).unsqueeze(1) * samples.shape[1]
+        windows = samples.reshape(-1).unfold(0, self.config.n_fft, 1)[index]  # (batch, frames, n_fft)
+        banks = torch.stack([self._transposed(round(float(t) * _STEPS)) for t in transposition])
+        return self._decibels(windows, banks)
+
+    def filters(self, transposition: float = 0.0) -> Tensor:
+        """Filter bank (bins, n_fft // 2 + 1) reading a spectrum as if it were that many semitones higher."""
+        c = self.config
+        frequencies = torch.linspace(0, self.sample_rate / 2, c.n_fft // 2 + 1, dtype=torch.float64)
+        frequencies = frequencies * 2.0 ** (transposition / 12)
+        points = c.points()
+        left, centre, right = points[:-2], points[1:-1], points[2:]
+        if isinstance(c, LogFrequency):
+            # Low filters are narrower than a Fourier bin: widened to one bin, they interpolate between two.
+            width = self.sample_rate / c.n_fft * 2.0 ** (transposition / 12)
+            left, right = torch.minimum(left, centre - width), torch.maximum(right, centre + width)
+        up = (frequencies - left.unsqueeze(1)) / (centre - left).unsqueeze(1)
+        down = (right.unsqueeze(1) - frequencies) / (right - centre).unsqueeze(1)
+        bank = torch.minimum(up, down).clamp(min=0)
+        if isinstance(c, LogFrequency):
+            bank = bank / bank.sum(dim=1, keepdim=True).clamp(min=1e-9)
+        return bank
+
+    def _decibels(self, windows: Tensor, bank: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft(windows * self.analysis).abs()  # (batch, frames, frequencies)
+        if self.config.power != 1:
+            spectrum = spectrum.pow(self.config.power)
+        bands = bank @ spectrum.transpose(1, 2)  # (batch, bins, frames)
+        return 20 / self.config.power * bands.clamp(min=self.config.floor).log10()
+
+    def _transposed(self, step: int) -> Tensor:
+        key = (step, self.bank.device)
+        if key not in self._banks:
+            self._banks[key] = self.filters(step / _STEPS).to(self.bank)
+        return self._banks[key]

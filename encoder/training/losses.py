@@ -1,0 +1,50 @@
+"""NT-Xent, the contrastive loss (SimCLR; NeuralSampleID, equation 1), and the same gradients in less memory."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def nt_xent(references: Tensor, queries: Tensor, tracks: Tensor, *, temperature: float) -> Tensor:
+    """Mean over both directions of -log softmax of the positive's similarity over temperature.
+
+    Both sides are (pairs, dimensions), L2-normalised. Two pairs of one track (equal numbers in `tracks`) may repeat
+    the same loop, so they are neither positives nor negatives of each other.
+    """
+    n = len(references)
+    z, owner = torch.cat([references, queries]).float(), tracks.repeat(2)
+    similarities = z @ z.T / temperature
+    positive = torch.arange(2 * n, device=z.device).roll(n)
+    ignored = owner.unsqueeze(1) == owner.unsqueeze(0)
+    ignored[torch.arange(2 * n, device=z.device), positive] = False
+    return F.cross_entropy(similarities.masked_fill(ignored, -torch.inf), positive)
+
+
+def cached_backward(
+    network: Callable[[Tensor], Tensor], portions: Sequence[Tensor], loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Accumulate the gradient of `loss` over all portions at once while only one is in memory (Gao et al., GradCache).
+
+    `network` maps a portion to its fingerprints, `loss` all fingerprints, in order, to a scalar. Each portion is run
+    twice under the same random state, so that stochastic depth drops the same paths.
+    """
+    if len(portions) == 1:
+        value = loss(network(portions[0]))
+        value.backward()
+        return value.detach()
+    with torch.no_grad(), torch.random.fork_rng():
+        states, outputs = [], []
+        for portion in portions:
+            states.append((torch.get_rng_state(), torch.cuda.get_rng_state_all()))
+            outputs.append(network(portion))
+    leaves = torch.cat(outputs).requires_grad_()
+    value = loss(leaves)
+    value.backward()
+    gradients = leaves.grad.split([len(o) for o in outputs])
+    for portion, state, gradient in zip(portions, states, gradients, strict=True):
+        torch.set_rng_state(state[0])
+        torch.cuda.set_rng_state_all(state[1])
+        network(portion).backward(gradient)
+    return value.detach()

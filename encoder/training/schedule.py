@@ -1,0 +1,32 @@
+"""Schedule: how long, how fast and in what portions a network is trained."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Optimisation of an encoder; the defaults are NeuralSampleID's (section 4.2), but for a shorter run."""
+
+    epochs: int = 30
+    steps: int = 100  # per epoch
+    batch: int = 1024  # pairs that see each other as negatives
+    chunk: int = 256  # pairs in memory at a time (gradient caching), no more than the batch
+    learning_rate: float = 8e-5  # peak, Adam
+    final_rate: float = 7e-7
+    warmup: int = 30  # steps
+    temperature: float = 0.05  # NT-Xent
+    clip: float = 1.0  # gradient norm
+    patience: int = 10  # epochs without a better validation before stopping
+    validation_pairs: int = 384
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps", "batch", "chunk", "learning_rate", "temperature", "patience"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected more than 0")
+        if self.batch < 2:
+            raise ValueError(f"schedule: batch is {self.batch}, expected at least 2: a pair needs a negative")
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps

@@ -1,0 +1,170 @@
+"""Train an encoder: pairs from the stem cache -> contrastive loss -> checkpoint, one record per epoch.
+
+The loop is a generator; who iterates shows progress, stops it, or runs it as a flow. Step n always sees batch n of
+the seed under the random state of step n, so a run that was killed and resumed ends where an uninterrupted one does.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from encoder import checkpoint
+from encoder.spectrogram import FrontEnd
+from encoder.systems import System
+from encoder.training import augment, losses, state
+from encoder.training.pairs import PairMaker
+from encoder.training.stem_cache import StemCache
+
+log = logging.getLogger(__name__)
+FILE = "encoder.safetensors"
+_VALIDATION_SEED = 7_000_000  # far from any training seed; fixed, so that runs compare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What one epoch did; figures of the validation split, whose artists training never sees."""
+
+    epoch: int  # from 1
+    pairs: int  # seen so far
+    loss: float  # mean of the epoch
+    learning_rate: float
+    hit_rate_1: float  # query view finds its reference view first among all validation pairs
+    hit_rate_10: float
+    best: bool
+    pairs_per_second: float  # of this epoch, validation left out
+    seconds: float
+
+
+def train(cache: StemCache, system: System, out: Path, *, device: str = "cpu", resume: bool = True) -> Iterator[Epoch]:
+    """Train `system` on the split `train`, yield one record per epoch, keep the best as out/encoder.safetensors.
+
+    Resumes from the state kept in `out` where there is one and `resume` is on; one of other settings is refused.
+    """
+    run = _Run(cache, system, Path(out), torch.device(device))
+    if resume:
+        run.restore()
+    while run.epoch < system.schedule.epochs and run.stale < system.schedule.patience:
+        yield run.advance()
+
+
+class _Run:
+    """Network, optimiser and data of one training run, and where it stands."""
+
+    def __init__(self, cache: StemCache, system: System, out: Path, device: torch.device) -> None:
+        self.system, self.schedule, self.out, self.device = system, system.schedule, out, device
+        maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
+        self.maker = PairMaker(cache, **maker, split="train", seed=self.schedule.seed)
+        unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
+        self.front_end = FrontEnd(system.front_end, frame_hop=system.grid.frame_hop).to(device)
+        self.validation = self._views(unseen.batch(0, self.schedule.validation_pairs))
+        with torch.random.fork_rng():
+            torch.manual_seed(self.schedule.seed)
+            self.network = system.build().to(device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.schedule.learning_rate)
+        self.epoch, self.stale, self.best, self.history = 0, 0, -1.0, []
+
+    def advance(self) -> Epoch:
+        """One epoch: train, validate, keep."""
+        began = time.perf_counter()
+        first = self.epoch * self.schedule.steps
+        total = torch.zeros((), device=self.device)
+        for step, batch in state.ahead(lambda n: self.maker.batch(n, self.schedule.batch), first, self.schedule.steps):
+            total += self._step(step, self._views(batch))
+        seconds = time.perf_counter() - began
+        hits = retrieval(self.network, self.validation)
+        record = Epoch(
+            epoch=self.epoch + 1,
+            pairs=(first + self.schedule.steps) * self.schedule.batch,
+            loss=total.item() / self.schedule.steps,
+            learning_rate=self._rate(first + self.schedule.steps - 1),
+            hit_rate_1=hits[0],
+            hit_rate_10=hits[1],
+            best=sum(hits) > self.best,
+            pairs_per_second=self.schedule.steps * self.schedule.batch / seconds,
+            seconds=time.perf_counter() - began,
+        )
+        self._keep(record)
+        return record
+
+    def restore(self) -> None:
+        """Continue from the kept state, if there is one."""
+        kept = state.load(self.out, self._config(), self.device)
+        if kept is None:
+            return
+        self.network.load_state_dict(kept["network"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        self.epoch, self.stale, self.best, self.history = (kept[k] for k in ("epoch", "stale", "best", "history"))
+        log.info("resumed after epoch %d", self.epoch)
+
+    def _step(self, step: int, views: augment.Views) -> Tensor:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate(step)
+        self.network.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        chunk = min(self.schedule.chunk, self.schedule.batch)
+        portions = list(zip(views.references.split(chunk), views.queries.split(chunk), strict=True))
+        with torch.random.fork_rng():
+            torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)
+            loss = losses.cached_backward(self._fingerprints, portions, lambda z: self._loss(z, portions, views.tracks))
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower the learning rate, then resume")
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
+        self.optimiser.step()
+        return loss
+
+    def _fingerprints(self, portion: tuple[Tensor, Tensor]) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            return self.network(torch.cat(portion)).fingerprints.float()
+
+    def _loss(self, fingerprints: Tensor, portions: list[tuple[Tensor, Tensor]], tracks: Tensor) -> Tensor:
+        halves = [part.chunk(2) for part in fingerprints.split([2 * len(reference) for reference, _ in portions])]
+        references, queries = (torch.cat(side) for side in zip(*halves, strict=True))
+        return losses.nt_xent(references, queries, tracks, temperature=self.schedule.temperature)
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to the final rate."""
+        s = self.schedule
+        cosine = (1 + torch.cos(torch.tensor(torch.pi * step / s.total_steps)).item()) / 2
+        return min(1.0, (step + 1) / s.warmup) * (s.final_rate + (s.learning_rate - s.final_rate) * cosine)
+
+    def _views(self, batch) -> augment.Views:
+        return augment.views(batch, self.front_end, self.system.grid)
+
+    def _config(self) -> dict[str, Any]:
+        """What must be the same on resumption: all but how patiently one waits."""
+        return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, patience=1)))
+
+    def _keep(self, record: Epoch) -> None:
+        self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
+        self.stale = 0 if record.best else self.stale + 1
+        if record.best:
+            self.best = record.hit_rate_1 + record.hit_rate_10
+            checkpoint.save(self.out / FILE, self.system, self.network, provenance=self._provenance())
+        kept = dict(epoch=self.epoch, stale=self.stale, best=self.best, history=self.history)
+        kept |= dict(network=self.network.state_dict(), optimiser=self.optimiser.state_dict())
+        state.save(self.out, self._config(), kept)
+
+    def _provenance(self) -> dict[str, Any]:
+        hours = sum(t.length for t in self.maker.tracks) / self.system.grid.sample_rate / 3600
+        data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
+        return dict(
+            history=self.history, data=data, seed=self.schedule.seed, torch=torch.__version__, device=str(self.device)
+        )
+
+
+@torch.inference_mode()
+def retrieval(network: nn.Module, views: augment.Views) -> tuple[float, float]:
+    """Hit rates at 1 and 10 of query views among all reference views; ties count against us."""
+    network.eval()
+    references, queries = (
+        torch.cat([network(part).fingerprints for part in side.split(64)]) for side in (views.references, views.queries)
+    )
+    similarities = queries @ references.T
+    rank = (similarities >= similarities.diagonal().unsqueeze(1)).sum(1)  # 1 is first
+    return (rank <= 1).float().mean().item(), (rank <= 10).float().mean().item()

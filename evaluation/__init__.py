@@ -1,0 +1,1 @@
+"""Rendered music with known samples, and measures of what was found."""

@@ -1,0 +1,90 @@
+"""Rank: scored candidates of a query -> matches, one per reference, best first (NeuralSampleID, equations 11 and 12).
+
+A candidate (a reference segment) counts with its best score over the query segments; what scores under the threshold
+is rejected and leaves the ranking, so a reference without surviving candidates is no match and a query may have none.
+A reference's score is the sum over its surviving candidates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+
+from store.catalogue import Track, index_of, track_of
+
+Span = tuple[float, float]  # start and end in seconds
+_GAP = 2.0  # seconds between hits, in query and in reference, up to which they belong to one occurrence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Pairs of a query segment and a candidate with their scores; rows belong together."""
+
+    query_indices: NDArray[np.int64]  # (pairs,) position of the query segment on the hop grid
+    segment_ids: NDArray[np.int64]  # (pairs,) of the references
+    scores: NDArray[np.float32]  # (pairs,)
+
+    def where(self, kept: NDArray[np.bool_]) -> "Scored":
+        """Only the pairs under the mask."""
+        return Scored(
+            query_indices=self.query_indices[kept], segment_ids=self.segment_ids[kept], scores=self.scores[kept]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occurrence:
+    """One place in the query and the place in the reference that it reuses."""
+
+    query_span: Span
+    reference_span: Span
+    tempo_ratio: float | None = None  # query tempo / reference tempo; None until aligned
+    transposition: float | None = None  # semitones; None until aligned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A reference that the query samples."""
+
+    reference: Track
+    score: float
+    confidence: float | None  # probability of being right; None until calibrated
+    occurrences: tuple[Occurrence, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """What a query asks of the index and what survives."""
+
+    candidates: int = 5  # per query segment
+    threshold: float = 0.5  # score under which a candidate is rejected
+    top: int = 5  # matches returned
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1 or self.top < 1:
+            raise ValueError(f"ranking: candidates {self.candidates} and top {self.top} must be at least 1")
+
+
+def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:
+    """Track number -> score of every reference with a surviving candidate, best first; ties by track number."""
+    survivors = scored.where(scored.scores >= threshold)
+    ids, inverse = np.unique(survivors.segment_ids, return_inverse=True)
+    best = np.zeros(len(ids))
+    np.maximum.at(best, inverse, survivors.scores)  # equation 11: the best query segment counts
+    tracks, owner = np.unique(track_of(ids), return_inverse=True)
+    totals = np.bincount(owner, weights=best, minlength=len(tracks))  # equation 12
+    order = np.lexsort((tracks, -totals))
+    return {int(tracks[i]): float(totals[i]) for i in order}
+
+
+def occurrences(scored: Scored, *, hop: float, duration: float) -> tuple[Occurrence, ...]:
+    """Hits of one reference that lie close together in both tracks, as one pair of spans each, strongest first."""
+    starts = np.stack([scored.query_indices * hop, index_of(scored.segment_ids) * hop], axis=1)  # (hits, 2) seconds
+    near = (np.abs(starts[:, None] - starts[None]) <= _GAP).all(axis=2)
+    groups, label = connected_components(near, directed=False)
+    strength = np.bincount(label, weights=scored.scores, minlength=groups)
+    found = []
+    for group in np.argsort(-strength, kind="stable"):
+        low, high = starts[label == group].min(axis=0), starts[label == group].max(axis=0) + duration
+        found.append(Occurrence(query_span=(low[0], high[0]), reference_span=(low[1], high[1])))
+    return tuple(found)

@@ -1,0 +1,104 @@
+"""Search: a query in, its matches out. `Searcher` is the product; everything else exists so that it stays readable.
+
+encode -> candidates (Milvus) -> node matrices (Zarr) -> scores (cross-attention) -> ranked matches
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from store.references import Candidates, References
+
+from encoder.encode import Encoder
+from encoder.encoding import Encoding
+from reranker import rank
+from reranker.cross_attention import CrossAttention
+from reranker.rank import Match, Ranking, Scored
+from store.catalogue import track_of
+
+_WINDOW = 40  # query segments (20 s) that one candidate is compared with; keeps the cost linear in the query's length
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What was found for one query; no matches means "no sample found"."""
+
+    query: Path
+    duration: float  # seconds that hold segments
+    matches: tuple[Match, ...]
+
+
+class Searcher:
+    """Finds the references that a query samples."""
+
+    def __init__(
+        self, encoder: Encoder, references: References, classifier: CrossAttention | None, ranking: Ranking = Ranking()
+    ) -> None:
+        """Without a classifier, candidates keep their similarity as score (the ablation "no reranker")."""
+        self.encoder, self.references = encoder, references
+        self.classifier, self.ranking = classifier, ranking
+
+    def __call__(self, path: Path) -> Answer:
+        """Matches of the track at `path`; raises AudioError, IndexUnavailable, MissingNodeMatrix."""
+        query = self.encoder.encode(path)
+        scored = self.score(query)
+        return Answer(query=path, duration=self._duration(query), matches=self.matches(scored, query))
+
+    def score(self, query: Encoding) -> Scored:
+        """Every candidate of the query with its best score, window by window."""
+        candidates = self.references.candidates(query.fingerprints, limit=self.ranking.candidates)
+        if self.classifier is None:
+            return _by_similarity(candidates, query)
+        windows = range(0, len(query), _WINDOW)
+        parts = [self._window(query, candidates, slice(start, start + _WINDOW)) for start in windows]
+        return Scored(
+            query_indices=np.concatenate([np.zeros(0, np.int64), *(p.query_indices for p in parts)]),
+            segment_ids=np.concatenate([np.zeros(0, np.int64), *(p.segment_ids for p in parts)]),
+            scores=np.concatenate([np.zeros(0, np.float32), *(p.scores for p in parts)]),
+        )
+
+    def matches(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
+        """The ranking, with the places in both tracks."""
+        totals = rank.by_reference(scored, threshold=self.ranking.threshold)
+        best = dict(list(totals.items())[: self.ranking.top])
+        tracks = self.references.tracks(list(best))
+        return tuple(
+            Match(
+                reference=tracks[number], score=score, confidence=None, occurrences=self._places(scored, number, query)
+            )
+            for number, score in best.items()
+        )
+
+    @torch.inference_mode()
+    def _window(self, query: Encoding, candidates: Candidates, window: slice) -> Scored:
+        """Candidates found by the segments of one window, each with its best score over that window (equation 11)."""
+        inside = (candidates.query_rows >= window.start) & (candidates.query_rows < window.stop)
+        ids = np.unique(candidates.segment_ids[inside])
+        if not len(ids):
+            return Scored(query_indices=np.zeros(0, np.int64), segment_ids=ids, scores=np.zeros(0, np.float32))
+        nodes = torch.from_numpy(self.references.node_matrices(ids)).float()
+        mine = torch.from_numpy(query.node_matrices[window]).float()
+        scores = self.classifier.scores(mine, nodes).numpy()  # (window, candidates)
+        best = scores.argmax(axis=0)
+        return Scored(
+            query_indices=query.segment_indices[window][best],
+            segment_ids=ids,
+            scores=scores[best, np.arange(len(ids))],
+        )
+
+    def _places(self, scored: Scored, track_number: int, query: Encoding) -> tuple[rank.Occurrence, ...]:
+        kept = (track_of(scored.segment_ids) == track_number) & (scored.scores >= self.ranking.threshold)
+        return rank.occurrences(scored.where(kept), hop=query.hop, duration=query.segment_duration)
+
+    @staticmethod
+    def _duration(query: Encoding) -> float:
+        return float(query.starts[-1] + query.segment_duration) if len(query) else 0.0
+
+
+def _by_similarity(candidates: Candidates, query: Encoding) -> Scored:
+    return Scored(
+        query_indices=query.segment_indices[candidates.query_rows],
+        segment_ids=candidates.segment_ids,
+        scores=candidates.similarities,
+    )

@@ -1,0 +1,1 @@
+"""What was computed, kept: Milvus fingerprints, Zarr node matrices, the catalogue ledger. No torch here."""

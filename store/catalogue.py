@@ -1,0 +1,220 @@
+"""The catalogue's ledger: one row per file, with what became of it.
+
+A track is ``pending`` (to be encoded), ``stored`` (searchable), ``failed`` (with the reason) or ``removed``. A row keeps
+its number for ever; a changed file becomes pending again under its old number once what was stored is taken out.
+"""
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self
+
+import sqlalchemy as sa
+
+from store import ledger
+from store.identity import Identity
+
+State = Literal["pending", "stored", "failed", "removed"]
+STATES: tuple[State, ...] = ("pending", "stored", "failed", "removed")
+_BATCH = 500  # values per IN (...); well below every database's limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """One row of the ledger."""
+
+    number: int
+    path: Path
+    content_hash: str
+    size: int  # bytes
+    mtime_ns: int
+    title: str
+    artist: str
+    isrc: str
+    duration: float  # seconds
+    state: State
+    reason: str
+    digest: str  # of the checkpoint
+    first_row: int | None  # in Zarr; None where nothing of the track is kept
+    rows: int  # in Zarr, silent segments included
+    segments: int  # in Milvus
+    created: datetime  # UTC
+    updated: datetime  # UTC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many tracks are in each state, and what the stored ones amount to."""
+
+    pending: int
+    stored: int
+    failed: int
+    removed: int
+    segments: int  # of the stored tracks
+    duration: float  # seconds, of the stored tracks
+
+
+class Catalogue:
+    """The ledger of one catalogue; safe to use from several threads."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._url = engine.url.render_as_string(hide_password=False)
+
+    @classmethod
+    def open(cls, url: str = "sqlite://") -> Self:
+        """Open or create a ledger; ``sqlite://`` is one in memory. LedgerUnavailable, LedgerMismatch."""
+        return cls(ledger.open_engine(url))
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self._engine.dispose()
+
+    @property
+    def url(self) -> str:
+        """The database's SQLAlchemy URL, password included."""
+        return self._url
+
+    # What the catalogue is
+
+    def identity(self) -> Identity | None:
+        """The encoder this catalogue was made with, None as long as it is new."""
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            value = ledger.read_setting(connection, "identity")
+        return Identity(**json.loads(value)) if value else None
+
+    def claim(self, identity: Identity) -> None:
+        """Make this the catalogue of one encoder; IndexMismatch where it is another's."""
+        known = self.identity()
+        if known is None:
+            with ledger.reaching(self._url), self._engine.begin() as connection:
+                ledger.write_setting(connection, "identity", json.dumps(dataclasses.asdict(identity)))
+                ledger.write_setting(connection, "catalogue", uuid.uuid4().hex)
+            return
+        identity.require(dataclasses.asdict(known), f"the catalogue in {self._engine.url.render_as_string()}")
+
+    def name(self) -> str:
+        """A name no other catalogue has; tells two catalogues on one Milvus server apart."""
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            return ledger.read_setting(connection, "catalogue") or ""
+
+    # Reading
+
+    def track(self, number: int) -> Track:
+        """The track with this number; KeyError where there is none."""
+        found = self.by_numbers([number])
+        if not found:
+            raise KeyError(f"no track {number} in the catalogue; `asid info` shows what is there")
+        return found[0]
+
+    def tracks(self, state: State | None = None) -> list[Track]:
+        """All tracks, or those in one state, by number."""
+        query = sa.select(ledger.tracks).order_by(ledger.tracks.c.number)
+        return self._read(query if state is None else query.where(ledger.tracks.c.state == state))
+
+    def by_numbers(self, numbers: Iterable[int]) -> list[Track]:
+        """The tracks with these numbers, by number; unknown numbers are left out."""
+        return self._read_where(ledger.tracks.c.number, sorted({int(number) for number in numbers}))
+
+    def by_paths(self, paths: Iterable[Path]) -> list[Track]:
+        """The tracks at these absolute paths; unknown paths are left out."""
+        return self._read_where(ledger.tracks.c.path, [str(path) for path in paths])
+
+    def by_hashes(self, hashes: Iterable[str]) -> list[Track]:
+        """The tracks with this content, wherever they lie."""
+        return self._read_where(ledger.tracks.c.content_hash, sorted(set(hashes)))
+
+    def find(self, wanted: int | str | Path) -> list[Track]:
+        """Tracks not removed whose number, path or title (any case) is ``wanted``."""
+        columns, text = ledger.tracks.c, str(wanted)
+        fits = (columns.path == str(Path(text).absolute())) | (sa.func.lower(columns.title) == text.lower())
+        if text.isdecimal() and len(text) < 19:
+            fits |= columns.number == int(text)
+        return self._read(sa.select(ledger.tracks).where(fits, columns.state != "removed").order_by(columns.number))
+
+    def counts(self) -> Counts:
+        """Tracks by state; segments and seconds of the stored ones."""
+        columns = ledger.tracks.c
+        query = sa.select(
+            columns.state, sa.func.count(), sa.func.sum(columns.segments), sa.func.sum(columns.duration)
+        ).group_by(columns.state)
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            by_state = {state: rest for state, *rest in connection.execute(query)}
+        _, segments, duration = by_state.get("stored", (0, 0, 0.0))
+        numbers = {state: by_state[state][0] if state in by_state else 0 for state in STATES}
+        return Counts(**numbers, segments=int(segments), duration=float(duration))
+
+    def leftovers(self) -> list[Track]:
+        """Tracks that are not stored and may still have segments in Milvus or rows in Zarr."""
+        columns = ledger.tracks.c
+        return self._read(sa.select(ledger.tracks).where(columns.first_row.is_not(None), columns.state != "stored"))
+
+    def end_of_rows(self) -> int:
+        """First row of Zarr behind everything the ledger knows of; rows from there on may be overwritten."""
+        columns = ledger.tracks.c
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            return int(connection.scalar(sa.select(sa.func.max(columns.first_row + columns.rows))) or 0)
+
+    # Writing: each of these is one transaction
+
+    def placed(self, number: int, *, first_row: int, rows: int, segments: int, **facts: str | float) -> None:
+        """The track's rows are in Zarr (``facts``: duration, title, artist, isrc); it is not searchable yet."""
+        self._update(number, state="pending", first_row=first_row, rows=rows, segments=segments, **facts)
+
+    def stored(self, number: int) -> None:
+        """The track is complete in Zarr and Milvus."""
+        self._update(number, state="stored", reason="")
+
+    def failed(self, number: int, reason: str) -> None:
+        """The file cannot be used, and why."""
+        self._update(number, state="failed", reason=reason)
+
+    def pending(self, number: int) -> None:
+        """The track is to be encoded again; what is kept of it becomes a leftover."""
+        self._update(number, state="pending", reason="")
+
+    def removed(self, number: int) -> None:
+        """The track is no longer searchable; what is kept of it becomes a leftover."""
+        self._update(number, state="removed", reason="")
+
+    def cleared(self, number: int) -> None:
+        """Nothing of the track is left in Milvus or Zarr."""
+        self._update(number, first_row=None, rows=0, segments=0)
+
+    def write(self, *, new: Sequence[dict], changed: dict[int, dict]) -> list[int]:
+        """Insert rows and change others in one transaction; returns the numbers of the new ones, in order."""
+        now = datetime.now(UTC)
+        with ledger.reaching(self._url), self._engine.begin() as connection:
+            for number, values in changed.items():
+                change = sa.update(ledger.tracks).where(ledger.tracks.c.number == number)
+                connection.execute(change.values(updated=now, **values))
+            insert = sa.insert(ledger.tracks)
+            rows = [connection.execute(insert.values(created=now, updated=now, **values)) for values in new]
+            return [row.inserted_primary_key.number for row in rows]
+
+    def _update(self, number: int, **values: str | float | None) -> None:
+        change = sa.update(ledger.tracks).where(ledger.tracks.c.number == number)
+        with ledger.reaching(self._url), self._engine.begin() as connection:
+            result = connection.execute(change.values(updated=datetime.now(UTC), **values))
+        if result.rowcount != 1:
+            raise KeyError(f"no track {number} in the catalogue; plan the file before adding it")
+
+    def _read_where(self, column: sa.Column, values: Sequence[int | str]) -> list[Track]:
+        query = sa.select(ledger.tracks).order_by(ledger.tracks.c.number)
+        batches = (values[i : i + _BATCH] for i in range(0, len(values), _BATCH))
+        return [track for batch in batches for track in self._read(query.where(column.in_(batch)))]
+
+    def _read(self, query: sa.Select) -> list[Track]:
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            return [_track(row) for row in connection.execute(query)]
+
+
+def _track(row: sa.Row) -> Track:
+    values = dict(row._mapping)
+    # SQLite forgets time zones; everything written here is UTC.
+    times = {name: values[name].replace(tzinfo=UTC) for name in ("created", "updated")}
+    return Track(**{**values, **times, "path": Path(values["path"])})

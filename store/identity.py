@@ -1,0 +1,41 @@
+"""Identity: which encoder made what a data directory keeps. Ledger, Zarr root and Milvus collection all carry it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+class IndexMismatch(ValueError):
+    """What is kept was made by another encoder, or belongs to another catalogue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Digest of the checkpoint and the shapes that follow from it."""
+
+    digest: str  # of the checkpoint
+    nodes: int
+    channels: int
+    dimensions: int  # of a fingerprint
+    hop: float  # seconds
+    segment_duration: float  # seconds
+
+    def __post_init__(self) -> None:
+        if len(self.digest) < 12:
+            raise ValueError(f"digest {self.digest!r} has fewer than 12 characters; give the checkpoint's full digest")
+        for name in ("nodes", "channels", "dimensions", "hop", "segment_duration"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}; take it from the checkpoint")
+
+    @property
+    def short(self) -> str:
+        """The first 12 characters of the digest: names folders and collections."""
+        return self.digest[:12]
+
+    def require(self, found: dict[str, Any], where: str) -> None:
+        """Raise IndexMismatch unless ``found``, kept at ``where``, says the same in every field that it has."""
+        for name, expected in asdict(self).items():
+            if name in found and found[name] != expected:
+                raise IndexMismatch(
+                    f"{where} was made with {name} {found[name]}, this encoder has {name} {expected}; "
+                    "use the checkpoint it was made with, or ingest into another data directory"
+                )

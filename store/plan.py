@@ -1,0 +1,115 @@
+"""What is to be done with a list of files: compares them with the ledger, decodes nothing.
+
+A file whose size and modification time are those in the ledger is taken as unchanged without being read. Otherwise its
+content is hashed: the same content at a new path, with the old path gone, is a moved file and keeps its number; other
+content makes the track pending again. A file that failed and has not changed is reported, not tried again, unless
+``retry``. A removed one comes back, since its path was given again.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.catalogue import Catalogue, Track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """A file that waits to be encoded and added."""
+
+    number: int
+    path: Path
+    size: int  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Every file of the list is in exactly one of these."""
+
+    pending: tuple[Pending, ...]
+    unchanged: tuple[Track, ...]  # stored already with this checkpoint
+    failed: tuple[Track, ...]  # with the reason, now or from an earlier run
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    path: Path
+    content_hash: str = ""
+    size: int = 0  # bytes
+    mtime_ns: int = 0
+    reason: str = ""  # why it cannot be read
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        return {
+            "path": str(self.path),
+            "content_hash": self.content_hash,
+            "size": self.size,
+            "mtime_ns": self.mtime_ns,
+        }
+
+
+def plan(catalogue: Catalogue, paths: Iterable[str | Path], digest: str, *, retry: bool = False) -> Plan:
+    """Compare files with the ledger and write what changed into it; ``digest`` is the checkpoint's."""
+    absolute = list(dict.fromkeys(Path(path).absolute() for path in paths))
+    known = {track.path: track for track in catalogue.by_paths(absolute)}
+    files = [_look(path, known.get(path)) for path in absolute]
+    known |= _moved(catalogue, [file for file in files if file.path not in known and file.content_hash])
+    outcomes = {file.path: _outcome(file, known.get(file.path), digest, retry) for file in files}
+    catalogue.write(
+        new=[outcomes[file.path] for file in files if file.path not in known],
+        changed={known[path].number: values for path, values in outcomes.items() if path in known and values},
+    )
+    return _report(catalogue, absolute, digest)
+
+
+def content_hash(path: Path) -> str:
+    """blake2b of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+
+
+def _look(path: Path, known: Track | None) -> _File:
+    try:
+        status = path.stat()
+        same = known is not None and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns)
+        content = known.content_hash if same else content_hash(path)
+    except OSError as error:
+        return _File(path=path, reason=f"cannot be read: {error.strerror or error}")
+    return _File(path=path, content_hash=content, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def _moved(catalogue: Catalogue, files: list[_File]) -> dict[Path, Track]:
+    """New path -> track of the same content whose old path is gone; each track moves once."""
+    gone = [track for track in catalogue.by_hashes(file.content_hash for file in files) if not track.path.exists()]
+    homeless = {track.content_hash: track for track in gone}
+    return {file.path: homeless.pop(file.content_hash) for file in files if file.content_hash in homeless}
+
+
+def _outcome(file: _File, track: Track | None, digest: str, retry: bool) -> dict[str, str | int]:
+    """The values to write into the file's row; empty where nothing changes."""
+    if file.reason:
+        # A stored track stays searchable while its file is out of reach.
+        stored = track is not None and track.state == "stored"
+        return {} if stored else {**file.facts, "state": "failed", "reason": file.reason, "digest": digest}
+    settled = track is not None and (
+        track.content_hash == file.content_hash
+        and track.digest == digest
+        and (track.state == "stored" or (track.state == "failed" and not retry))
+    )
+    if settled:
+        same = (track.path, track.size, track.mtime_ns) == (file.path, file.size, file.mtime_ns)
+        return {} if same else file.facts
+    return {**file.facts, "state": "pending", "reason": "", "digest": digest}
+
+
+def _report(catalogue: Catalogue, paths: list[Path], digest: str) -> Plan:
+    tracks = {track.path: track for track in catalogue.by_paths(paths)}
+    by_state = {state: [tracks[path] for path in paths if tracks[path].state == state] for state in ("stored", "failed")}
+    waiting = [tracks[path] for path in paths if tracks[path].state == "pending"]
+    return Plan(
+        pending=tuple(Pending(number=track.number, path=track.path, size=track.size) for track in waiting),
+        unchanged=tuple(by_state["stored"]),
+        failed=tuple(by_state["failed"]),
+    )
