@@ -7,9 +7,11 @@ installed (m4a, aac, video). Channels are averaged; resampling is soxr's high qu
      └─ AudioError      the file cannot be used; says which and why
 """
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from encoder.encoding import AudioInfo
-
-SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64 "  # libsndfile
-    ".m4a .aac .mp4 .m4b .wma .webm .mkv .mov .avi .ac3 .mka .mpc .ape .wv".split()  # FFmpeg
-)
+_LIBSNDFILE = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
+_FFMPEG = (".m4a", ".m4b", ".aac", ".mp4", ".wma", ".webm", ".mkv", ".mka", ".mov", ".avi", ".ac3", ".ape", ".wv")
+SUFFIXES = frozenset(_LIBSNDFILE + _FFMPEG)  # of the files that are taken for audio in a folder
 SHORTEST = 0.5  # seconds
 _CHUNK = 30  # seconds decoded at a time
 
@@ -38,15 +37,25 @@ class AudioError(ValueError):
         return AudioError, (self.path, self.reason)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AudioInfo:
+    """What a file says of itself before it is decoded."""
+
+    duration: float  # seconds
+    title: str  # the file's name where it has no tag
+    artist: str
+    isrc: str = ""
+
+
 def info(path: Path) -> AudioInfo:
-    """Duration and tags as the header announces them; what FFmpeg must decode has its file name as title."""
+    """Duration and tags as the header announces them; raises AudioError where there is none."""
     path = Path(path)
     try:
         with soundfile.SoundFile(_existing(path)) as file:
             title, artist = (_tag(file, name) for name in ("title", "artist"))
-            return AudioInfo(path=path, duration=len(file) / file.samplerate, title=title or path.stem, artist=artist)
-    except soundfile.LibsndfileError:
-        return AudioInfo(path=path, duration=float("nan"), title=path.stem, artist="")
+            return AudioInfo(duration=len(file) / file.samplerate, title=title or path.stem, artist=artist)
+    except soundfile.LibsndfileError as error:
+        return _ffprobe(path, refusal=str(error.error_string))
 
 
 def read(path: Path, *, sample_rate: int = 16_000) -> NDArray[np.float32]:
@@ -119,9 +128,25 @@ def _libsndfile(file: soundfile.SoundFile, path: Path, sample_rate: int) -> Iter
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def _ffmpeg(path: Path, sample_rate: int, *, refusal: str) -> Iterator[NDArray[np.float32]]:
-    if shutil.which("ffmpeg") is None:
+def _ffprobe(path: Path, *, refusal: str) -> AudioInfo:
+    _require_ffmpeg(path, refusal)
+    command = ["ffprobe", "-v", "error", "-show_entries", "format=duration:format_tags=title,artist,isrc", "-of", "json"]
+    found = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
+    shown = json.loads(found.stdout or "{}").get("format", {})
+    if "duration" not in shown:
+        raise AudioError(path, f"neither libsndfile ({refusal.strip()}) nor FFmpeg reads it; expected an audio file")
+    tags = {key.lower(): value for key, value in shown.get("tags", {}).items()}
+    title, artist, isrc = (tags.get(key, "") for key in ("title", "artist", "isrc"))
+    return AudioInfo(duration=float(shown["duration"]), title=title or path.stem, artist=artist, isrc=isrc)
+
+
+def _require_ffmpeg(path: Path, refusal: str) -> None:
+    if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
         raise AudioError(path, f"libsndfile cannot read it ({refusal.strip()}) and FFmpeg is not installed")
+
+
+def _ffmpeg(path: Path, sample_rate: int, *, refusal: str) -> Iterator[NDArray[np.float32]]:
+    _require_ffmpeg(path, refusal)
     command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", str(path), "-map", "0:a:0"]
     command += ["-ac", "1", "-ar", str(sample_rate), "-f", "f32le", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -6,7 +6,6 @@ so ``segment_indices`` may have gaps.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,13 +47,3 @@ def join(blocks: Iterable[Encoding]) -> Encoding:
         hop=blocks[0].hop,
         segment_duration=blocks[0].segment_duration,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AudioInfo:
-    """What a file says of itself before it is decoded."""
-
-    path: Path
-    duration: float  # seconds, as announced by the header
-    title: str
-    artist: str

@@ -6,14 +6,13 @@ twelve graph blocks, but the released forward pass drops what they compute; its 
 (``graph_blocks="bypassed"``). ``"active"`` really runs the same blocks, with their stored weights.
 
 A graph block as released: neighbours by Euclidean distance between the block's inputs (the paper says cosine), and
-messages h_i - h_j (Vision GNN and the paper: h_j - h_i). Its random parts during training (edge dropout, stochastic depth) are
-left out.
+messages h_i - h_j (Vision GNN and the paper: h_j - h_i). Its random parts during training (edge dropout, stochastic
+depth) are left out.
 """
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +20,22 @@ from torch import Tensor, nn
 
 from encoder import graph
 from encoder.gnn import Encoded, PatchInput
+from encoder.released import layer_keys, read_released, renamed
 
 GRAPH_BLOCKS = ("bypassed", "active")
 
-
-class PublishedError(ValueError):
-    """A released checkpoint that cannot be used; the message says why and what to do."""
+_BLOCK_LAYERS = {  # of one graph block: released -> ours
+    "0.fc1.0": "before.linear",
+    "0.fc1.1": "before.norm",
+    "0.conv.nn.0": "update",
+    "0.fc2.0": "after.linear",
+    "0.fc2.1": "after.norm",
+    "0.norm": "norm",
+    "1.fc1": "widen.linear",
+    "1.bn1": "widen.norm",
+    "1.fc2": "narrow.linear",
+    "1.bn2": "narrow.norm",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +68,7 @@ class Published:
             )
         if self.patches % 2 ** (len(self.channels) - 1):
             raise ValueError(
-                f"published: {self.patches} patches cannot be halved {len(self.channels) - 1} times, use smaller patches"
+                f"published: {self.patches} patches cannot be halved for {len(self.channels)} stages, use smaller ones"
             )
 
     @property
@@ -169,63 +178,18 @@ def import_encoder(path: Path, *, graph_blocks: Literal["bypassed", "active"] = 
     return network.eval()
 
 
-def read_released(path: Path) -> dict[str, Tensor]:
-    """The weights in a released .pth file under their released names, without executing anything that is in it.
-
-    Accepts a bare state dictionary or a training checkpoint that holds one under ``state_dict``; strips ``module.``.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise PublishedError(f"{path}: no such file, expected a released .pth checkpoint")
-    with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        raise PublishedError(f"{path}: is a web page, expected a .pth checkpoint; download the file itself")
-    if start.startswith(b"version https://git-lfs"):
-        raise PublishedError(f"{path}: is a Git LFS pointer, expected a .pth checkpoint; download the file itself")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise PublishedError(
-            f"{path}: holds code or objects beside weights, which are never executed; expected tensors only"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise PublishedError(f"{path}: cannot be read as a .pth checkpoint, download it again") from error
-    return _weights(content, path)
-
-
 def from_released(released: dict[str, Tensor], config: Published) -> dict[str, Tensor]:
     """Released weights under the names and in the shapes of PublishedNetwork; raises PublishedError."""
     with torch.device("meta"):
-        network = PublishedNetwork(config)
+        expected = PublishedNetwork(config).state_dict()
     dead = tuple(f"encoder.backbone.{layer}." for layers in config.layers() for layer in layers)
     ignored = dead if config.graph_blocks == "bypassed" else ()
-    return renamed(released, released_names(config), network.state_dict(), ignored=ignored)
+    return renamed(released, layer_keys(_released_layers(config), expected), expected, ignored=ignored)
 
 
-def renamed(
-    released: dict[str, Tensor], names: dict[str, str], expected: dict[str, Tensor], *, ignored: tuple[str, ...] = ()
-) -> dict[str, Tensor]:
-    """Weights under our names, in the shapes of `expected`; names starting with one of `ignored` may be present.
-
-    `names` maps released names without their last part (``weight``, ``bias`` ...) to ours. Batch counters are left out.
-    """
-    renaming = {}
-    for prefix, ours in names.items():
-        parts = [key.rpartition(".")[2] for key in expected if key.rpartition(".")[0] == ours]
-        renaming |= {f"{prefix}.{part}": f"{ours}.{part}" for part in parts if part != "num_batches_tracked"}
-    given = {k for k in released if not k.endswith("num_batches_tracked") and not k.startswith(ignored or ("\0",))}
-    _refuse("are missing", [k for k in renaming if k not in given])
-    _refuse("are unexpected", [k for k in given if k not in renaming])
-    shaped = {k: _shaped(released[k], expected[ours]) for k, ours in renaming.items()}
-    wrong = [f"{k} {tuple(released[k].shape)}" for k, weight in shaped.items() if weight is None]
-    _refuse("have another shape", wrong)
-    return {ours: shaped[k] for k, ours in renaming.items()}
-
-
-def released_names(config: Published) -> dict[str, str]:
-    """Released layer names -> ours."""
-    names = {
+def _released_layers(config: Published) -> dict[str, str]:
+    """Layers of the whole network: released -> ours."""
+    layers = {
         "peak_extractor.convs.0": "patches",
         "encoder.stem.0": "stem.linear",
         "encoder.stem.1": "stem.norm",
@@ -233,52 +197,13 @@ def released_names(config: Published) -> dict[str, str]:
         "projector.0": "projector.0",
         "projector.2": "projector.2",
     }
-    for stage, layers in enumerate(config.layers()[:-1]):
-        downsampling = f"encoder.backbone.{layers[-1] + 1}.conv"
-        names[f"{downsampling}.0"] = f"downsamplings.{stage}.linear.linear"
-        names[f"{downsampling}.1"] = f"downsamplings.{stage}.linear.norm"
+    for stage, blocks in enumerate(config.layers()[:-1]):
+        downsampling = f"encoder.backbone.{blocks[-1] + 1}.conv"
+        layers[f"{downsampling}.0"] = f"downsamplings.{stage}.linear.linear"
+        layers[f"{downsampling}.1"] = f"downsamplings.{stage}.linear.norm"
     if config.graph_blocks == "active":
-        for stage, layers in enumerate(config.layers()):
-            for i, layer in enumerate(layers):
+        for stage, blocks in enumerate(config.layers()):
+            for i, layer in enumerate(blocks):
                 released, ours = f"encoder.backbone.{layer}", f"blocks.{stage}.{i}"
-                names |= {f"{released}.{theirs}": f"{ours}.{own}" for theirs, own in _BLOCK_NAMES.items()}
-    return names
-
-
-_BLOCK_NAMES = {
-    "0.fc1.0": "before.linear",
-    "0.fc1.1": "before.norm",
-    "0.conv.nn.0": "update",
-    "0.fc2.0": "after.linear",
-    "0.fc2.1": "after.norm",
-    "0.norm": "norm",
-    "1.fc1": "widen.linear",
-    "1.bn1": "widen.norm",
-    "1.fc2": "narrow.linear",
-    "1.bn2": "narrow.norm",
-}
-
-
-def _shaped(weight: Tensor, expected: Tensor) -> Tensor | None:
-    """A released convolution as the linear map that does the same, anything else as it is; None where it cannot fit."""
-    if weight.ndim > 2 and expected.ndim == 2:
-        # (outputs, inputs, width) -> (outputs, width * inputs), as Downsampling lays out its windows
-        weight = weight.flatten(2).transpose(1, 2).flatten(1)
-    return weight.float().contiguous() if weight.shape == expected.shape else None
-
-
-def _weights(content: Any, path: Path) -> dict[str, Tensor]:
-    weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
-        raise PublishedError(
-            f"{path}: holds no dictionary of weights, expected a state_dict; is it another kind of file?"
-        )
-    return {key.removeprefix("module."): weight for key, weight in weights.items()}
-
-
-def _refuse(what: str, keys: list[str]) -> None:
-    if keys:
-        named = ", ".join(sorted(keys)[:3]) + (" ..." if len(keys) > 3 else "")
-        raise PublishedError(
-            f"released checkpoint: {len(keys)} weights {what} ({named}); is it the file for this network and this size?"
-        )
+                layers |= {f"{released}.{theirs}": f"{ours}.{own}" for theirs, own in _BLOCK_LAYERS.items()}
+    return layers

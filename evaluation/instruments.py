@@ -122,7 +122,7 @@ def _read(table: NDArray[np.float32], size: int, phase: NDArray[np.float64]) -> 
     return table[whole] * (1.0 - part) + table[whole + 1] * part
 
 
-# -- families: amplitudes (cycles, harmonics) of harmonics 1, 2, ... at cycles that start at `starts` seconds -------------------------------------------------------------------
+# -- families: amplitudes (cycles, harmonics) of harmonics 1, 2, ... in cycles that start at `starts` seconds ------
 
 
 def _pluck(patch, harmonics, frequency, starts, brightness):

@@ -71,9 +71,9 @@ TREATMENTS: tuple[Treatment, ...] = (
         stems=("chords", "lead", "pad"), duration=5.0, level=4.0, other=("drums", "bass"), transposition=-2.0,
         loops=3, cutoff=4000.0,
     ),
-    Treatment(stems=_BEAT, duration=6.0, level=8.0, other=("pad", "lead"), tempo_ratio=1.25, loops=3),
+    Treatment(stems=_BEAT, duration=6.0, level=8.0, other=("pad", "lead"), transposition=-1.0, loops=3),
     Treatment(
-        stems=(), duration=5.0, level=3.0, other=("drums", "bass", "chords"), tempo_ratio=1.15, transposition=3.0,
+        stems=(), duration=5.0, level=3.0, other=("drums", "bass", "chords"), tempo_ratio=1.25, transposition=3.0,
         loops=2, gap=1.0,
     ),
     Treatment(stems=(), duration=8.0, level=0.0, other=("drums", "bass", "lead"), tempo_ratio=0.88, varispeed=True),

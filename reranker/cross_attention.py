@@ -44,13 +44,6 @@ class CrossAttentionConfig:
             raise ValueError(f"cross-attention: dropout is {self.dropout}, expected 0 or more and less than 1")
 
 
-class ProjectedReferences(NamedTuple):
-    """What the factorised form keeps of reference segments."""
-
-    keys: Tensor  # (heads, segments, nodes, channels / heads)
-    values: Tensor  # (segments, heads * nodes, hidden), through the output projection and the first layer
-
-
 class CrossAttention(nn.Module):
     """Node matrices of a query and a reference segment -> logit."""
 
@@ -68,7 +61,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, query_nodes: Tensor, reference_nodes: Tensor) -> Tensor:
         """Logits (pairs,) of (pairs, nodes, channels) against (pairs, nodes, channels); higher: more likely a match."""
-        x, y = self._placed(query_nodes), self._placed(reference_nodes)
+        x, y = self.placed(query_nodes), self.placed(reference_nodes)
         q, k, v = self._heads(self.query(x)), self._heads(self.key(y)), self._heads(self.value(y))
         attended = F.scaled_dot_product_attention(q, k, v)  # (pairs, heads, query nodes, channels / heads)
         attended = self.output(attended.transpose(1, 2).flatten(2))  # (pairs, query nodes, channels)
@@ -79,78 +72,17 @@ class CrossAttention(nn.Module):
         """Scores (pairs,) in 0 ... 1 in the plain form; see `forward` for shapes."""
         return self(query_nodes, reference_nodes).sigmoid()
 
-    @torch.no_grad()
     def scores(self, query_nodes: Tensor, reference_nodes: Tensor, pairs: Tensor | None = None) -> Tensor:
         """Scores of many pairs in the factorised form, without dropout and gradients.
 
         query_nodes (queries, nodes, channels), reference_nodes (references, nodes, channels), of any floating type.
         pairs (p, 2): rows (query, reference) to score -> (p,). Without pairs: all of them -> (queries, references).
-        Beside the arguments and the result it needs memory for the projected queries (as large as the queries in
-        float32) and about 20 MiB; on a GPU, 200 MiB.
+        Beside arguments and result it needs memory for the projected queries (as large as the queries in float32) and
+        about 20 MiB; on a GPU, 400 MiB.
         """
-        if pairs is None:
-            return self._grid_scores(query_nodes, reference_nodes)
-        if pairs.ndim != 2 or pairs.shape[1] != 2:
-            raise ValueError(f"pairs has shape {tuple(pairs.shape)}, expected (pairs, 2): rows (query, reference)")
-        return self._pair_scores(query_nodes, reference_nodes, pairs.to(query_nodes.device))
+        return Factorised(self)(query_nodes, reference_nodes, pairs)
 
-    def project_queries(self, query_nodes: Tensor) -> Tensor:
-        """(segments, nodes, channels) -> (heads, segments, nodes, channels / heads), scaled for the attention."""
-        scale = (self.config.channels // self.config.heads) ** -0.5
-        return self._heads(self.query(self._placed(query_nodes)) * scale).transpose(0, 1).contiguous()
-
-    def project_references(self, reference_nodes: Tensor) -> ProjectedReferences:
-        """Keys and values of (segments, nodes, channels)."""
-        x = self._placed(reference_nodes)
-        keys = self._heads(self.key(x)).transpose(0, 1).contiguous()
-        values = self._heads(self.value(x))  # (segments, heads, nodes, channels / heads)
-        onward = (self.hidden.weight @ self.output.weight).unflatten(1, (self.config.heads, -1))
-        onward = onward.permute(1, 2, 0)  # (heads, channels / heads, hidden)
-        return ProjectedReferences(keys, (values @ onward).flatten(1, 2))
-
-    def _grid_scores(self, query_nodes: Tensor, reference_nodes: Tensor) -> Tensor:
-        queries = self.project_queries(query_nodes)
-        rows = _slices(queries.shape[1], _ROWS)
-        result = torch.empty(queries.shape[1], len(reference_nodes), device=queries.device)
-        for chunk in _slices(len(reference_nodes), _REFERENCES):
-            projected = self.project_references(reference_nodes[chunk])
-            for few in _slices(len(projected.values), _pairs_at_once(queries) // _ROWS):
-                references = ProjectedReferences(projected.keys[:, few], projected.values[few])
-                columns = slice(chunk.start + few.start, chunk.start + few.stop)
-                for some in rows:
-                    result[some, columns] = self._block(queries[:, some], references)
-        return result
-
-    def _pair_scores(self, query_nodes: Tensor, reference_nodes: Tensor, pairs: Tensor) -> Tensor:
-        used, rows = pairs[:, 0].unique(return_inverse=True)
-        queries = self.project_queries(query_nodes[used])
-        distinct, members = _by_reference(pairs[:, 1])
-        result = torch.empty(len(pairs), device=queries.device)
-        for chunk in _slices(len(distinct), _REFERENCES):
-            projected = self.project_references(reference_nodes[distinct[chunk]])
-            for i, places in enumerate(members[chunk]):
-                reference = ProjectedReferences(projected.keys[:, i : i + 1], projected.values[i : i + 1])
-                for part in places.split(_pairs_at_once(queries)):
-                    result[part] = self._block(queries.index_select(1, rows[part]), reference)[:, 0]
-        return result
-
-    def _block(self, queries: Tensor, references: ProjectedReferences) -> Tensor:
-        """Scores (queries, references) of all pairs of one block."""
-        keys, values = references
-        heads, q, query_nodes, _ = queries.shape
-        r, reference_nodes = keys.shape[1:3]
-        logits = keys.flatten(1, 2) @ queries.flatten(1, 2).transpose(1, 2)
-        weights = logits.view(heads * r, reference_nodes, q * query_nodes)
-        # Softmax over the reference nodes, in place: half the time of softmax() into new memory at this size.
-        weights.sub_(weights.amax(dim=1, keepdim=True)).exp_()
-        weights.div_(weights.sum(dim=1, keepdim=True))
-        weights = weights.view(heads, r, reference_nodes, q, query_nodes).mean(dim=-1)
-        weights = weights.permute(1, 3, 0, 2).reshape(r, q, heads * reference_nodes)
-        constant = F.linear(self.output.bias, self.hidden.weight, self.hidden.bias)
-        hidden = F.relu(weights @ values + constant)  # (references, queries, hidden)
-        return self.logit(hidden).squeeze(-1).sigmoid().T
-
-    def _placed(self, nodes: Tensor) -> Tensor:
+    def placed(self, nodes: Tensor) -> Tensor:
         """Nodes plus their positions; segments of fewer nodes use the first positions."""
         count, channels = nodes.shape[1:]
         if channels != self.config.channels or count > self.config.nodes:
@@ -165,8 +97,95 @@ class CrossAttention(nn.Module):
         return x.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
 
 
-def _pairs_at_once(x: Tensor) -> int:
-    return _PAIRS_ON_CPU if x.device.type == "cpu" else _PAIRS_ON_GPU
+class ProjectedReferences(NamedTuple):
+    """What the factorised form keeps of reference segments."""
+
+    keys: Tensor  # (heads, segments, nodes, channels / heads)
+    values: Tensor  # (segments, heads * nodes, hidden), through the output projection and the first layer
+
+
+class Factorised:
+    """The same scores for many pairs: each segment projected once, what is linear moved in front of the pairs.
+
+    Takes a snapshot of the weights; without dropout and gradients.
+    """
+
+    @torch.no_grad()
+    def __init__(self, network: CrossAttention) -> None:
+        self.placed, heads = network.placed, network.config.heads
+        scale = (network.config.channels // heads) ** -0.5
+        self.query_weight, self.query_bias = network.query.weight * scale, network.query.bias * scale
+        # The key bias adds the same to all logits of a query node, which softmax does not see.
+        self.key_weight, self.heads = network.key.weight.detach(), heads
+        onward = network.hidden.weight @ network.output.weight  # (hidden, channels)
+        per_head = onward.unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, hidden, channels / heads)
+        self.value_weight = (per_head @ network.value.weight.unflatten(0, (heads, -1))).flatten(0, 1)
+        # The weights of each query node sum to one, so that the value bias comes through as a constant.
+        passed = onward @ network.value.bias + network.hidden.weight @ network.output.bias
+        self.constant = passed + network.hidden.bias
+        self.logit_weight, self.logit_bias = network.logit.weight.detach(), network.logit.bias.detach()
+        self.pairs_at_once = _PAIRS_ON_CPU if self.constant.device.type == "cpu" else _PAIRS_ON_GPU
+
+    @torch.no_grad()
+    def __call__(self, query_nodes: Tensor, reference_nodes: Tensor, pairs: Tensor | None = None) -> Tensor:
+        """See `CrossAttention.scores`."""
+        if pairs is None:
+            return self._grid(query_nodes, reference_nodes)
+        if pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise ValueError(f"pairs has shape {tuple(pairs.shape)}, expected (pairs, 2): rows (query, reference)")
+        return self._listed(query_nodes, reference_nodes, pairs.to(query_nodes.device))
+
+    def _grid(self, query_nodes: Tensor, reference_nodes: Tensor) -> Tensor:
+        queries = self._queries(query_nodes)
+        rows = _slices(queries.shape[1], _ROWS)
+        result = torch.empty(queries.shape[1], len(reference_nodes), device=queries.device)
+        for chunk in _slices(len(reference_nodes), _REFERENCES):
+            projected = self._references(reference_nodes[chunk])
+            for few in _slices(len(projected.values), self.pairs_at_once // _ROWS):
+                references = ProjectedReferences(projected.keys[:, few], projected.values[few])
+                columns = slice(chunk.start + few.start, chunk.start + few.stop)
+                for some in rows:
+                    result[some, columns] = self._block(queries[:, some], references)
+        return result
+
+    def _listed(self, query_nodes: Tensor, reference_nodes: Tensor, pairs: Tensor) -> Tensor:
+        used, rows = pairs[:, 0].unique(return_inverse=True)
+        queries = self._queries(query_nodes[used])
+        distinct, members = _by_reference(pairs[:, 1])
+        result = torch.empty(len(pairs), device=queries.device)
+        for chunk in _slices(len(distinct), _REFERENCES):
+            projected = self._references(reference_nodes[distinct[chunk]])
+            for i, places in enumerate(members[chunk]):
+                reference = ProjectedReferences(projected.keys[:, i : i + 1], projected.values[i : i + 1])
+                for part in places.split(self.pairs_at_once):
+                    result[part] = self._block(queries.index_select(1, rows[part]), reference)[:, 0]
+        return result
+
+    def _queries(self, nodes: Tensor) -> Tensor:
+        """(segments, nodes, channels) -> (heads, segments, nodes, channels / heads)."""
+        return self._by_head(F.linear(self.placed(nodes), self.query_weight, self.query_bias))
+
+    def _references(self, nodes: Tensor) -> ProjectedReferences:
+        """Keys and values of (segments, nodes, channels)."""
+        x = self.placed(nodes)
+        values = F.linear(x, self.value_weight).unflatten(2, (self.heads, -1))  # (segments, nodes, heads, hidden)
+        return ProjectedReferences(self._by_head(F.linear(x, self.key_weight)), values.transpose(1, 2).flatten(1, 2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).permute(2, 0, 1, 3).contiguous()
+
+    def _block(self, queries: Tensor, references: ProjectedReferences) -> Tensor:
+        """Scores (queries, references) of all pairs of one block."""
+        (heads, q, query_nodes, _), (r, reference_nodes) = queries.shape, references.keys.shape[1:3]
+        logits = references.keys.flatten(1, 2) @ queries.flatten(1, 2).transpose(1, 2)
+        weights = logits.view(heads * r, reference_nodes, q * query_nodes)
+        # Softmax over the reference nodes, in place: new memory at this size costs as much as the arithmetic.
+        weights.sub_(weights.amax(dim=1, keepdim=True)).exp_()
+        weights.div_(weights.sum(dim=1, keepdim=True))
+        weights = weights.view(heads, r, reference_nodes, q, query_nodes).mean(dim=-1)
+        weights = weights.permute(1, 3, 0, 2).reshape(r, q, heads * reference_nodes)
+        hidden = F.relu(weights @ references.values + self.constant)  # (references, queries, hidden)
+        return F.linear(hidden, self.logit_weight, self.logit_bias).squeeze(-1).sigmoid().T
 
 
 def _by_reference(references: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

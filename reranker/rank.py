@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from store.catalogue import Track, index_of, track_of
+from store.catalogue import Track
+from store.segment_ids import index_of, track_of
 
 Span = tuple[float, float]  # start and end in seconds
 _GAP = 2.0  # seconds between hits, in query and in reference, up to which they belong to one occurrence
@@ -58,6 +59,7 @@ class Ranking:
 
     candidates: int = 5  # per query segment
     threshold: float = 0.5  # score under which a candidate is rejected
+    minimum: float = 0.0  # score under which a match is not returned
     top: int = 5  # matches returned
 
     def __post_init__(self) -> None:

@@ -3,19 +3,22 @@
 encode -> candidates (Milvus) -> node matrices (Zarr) -> scores (cross-attention) -> ranked matches
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from store.references import Candidates, References
 
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from reranker import rank
 from reranker.cross_attention import CrossAttention
 from reranker.rank import Match, Ranking, Scored
-from store.catalogue import track_of
+from store.candidates import Candidates
+from store.plan import content_hash
+from store.references import References
+from store.segment_ids import track_of
 
 _WINDOW = 40  # query segments (20 s) that one candidate is compared with; keeps the cost linear in the query's length
 
@@ -39,15 +42,20 @@ class Searcher:
         self.encoder, self.references = encoder, references
         self.classifier, self.ranking = classifier, ranking
 
-    def __call__(self, path: Path) -> Answer:
-        """Matches of the track at `path`; raises AudioError, IndexUnavailable, MissingNodeMatrix."""
+    def __call__(self, path: Path, *, include_self: bool = False) -> Answer:
+        """Matches of the track at `path`; raises AudioError, IndexUnavailable, MissingNodeMatrix.
+
+        A reference that is the very same file is left out unless `include_self`.
+        """
         query = self.encoder.encode(path)
-        scored = self.score(query)
+        scored = self.score(query, exclude=() if include_self else self._itself(path))
         return Answer(query=path, duration=self._duration(query), matches=self.matches(scored, query))
 
-    def score(self, query: Encoding) -> Scored:
-        """Every candidate of the query with its best score, window by window."""
-        candidates = self.references.candidates(query.fingerprints, limit=self.ranking.candidates)
+    def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
+        """Every candidate of the query with its best score, window by window; track numbers to `exclude` stay away."""
+        candidates = self.references.candidates(
+            query.fingerprints, limit=self.ranking.candidates, exclude_tracks=exclude
+        )
         if self.classifier is None:
             return _by_similarity(candidates, query)
         windows = range(0, len(query), _WINDOW)
@@ -61,7 +69,7 @@ class Searcher:
     def matches(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
         """The ranking, with the places in both tracks."""
         totals = rank.by_reference(scored, threshold=self.ranking.threshold)
-        best = dict(list(totals.items())[: self.ranking.top])
+        best = {n: score for n, score in list(totals.items())[: self.ranking.top] if score >= self.ranking.minimum}
         tracks = self.references.tracks(list(best))
         return tuple(
             Match(
@@ -90,6 +98,9 @@ class Searcher:
     def _places(self, scored: Scored, track_number: int, query: Encoding) -> tuple[rank.Occurrence, ...]:
         kept = (track_of(scored.segment_ids) == track_number) & (scored.scores >= self.ranking.threshold)
         return rank.occurrences(scored.where(kept), hop=query.hop, duration=query.segment_duration)
+
+    def _itself(self, path: Path) -> list[int]:
+        return [track.number for track in self.references.catalogue.by_hashes([content_hash(path)])]
 
     @staticmethod
     def _duration(query: Encoding) -> float:

@@ -1,7 +1,7 @@
 """The catalogue's ledger: one row per file, with what became of it.
 
-A track is ``pending`` (to be encoded), ``stored`` (searchable), ``failed`` (with the reason) or ``removed``. A row keeps
-its number for ever; a changed file becomes pending again under its old number once what was stored is taken out.
+A track is ``pending`` (to be encoded), ``stored`` (searchable), ``failed`` (with the reason) or ``removed``. A row
+keeps its number for ever; a changed file becomes pending again under it, and what was stored of it is taken out.
 """
 
 import dataclasses
@@ -95,7 +95,7 @@ class Catalogue:
                 ledger.write_setting(connection, "identity", json.dumps(dataclasses.asdict(identity)))
                 ledger.write_setting(connection, "catalogue", uuid.uuid4().hex)
             return
-        identity.require(dataclasses.asdict(known), f"the catalogue in {self._engine.url.render_as_string()}")
+        identity.require(dataclasses.asdict(known), f"the catalogue {self._engine.url.render_as_string()}")
 
     def name(self) -> str:
         """A name no other catalogue has; tells two catalogues on one Milvus server apart."""
@@ -105,10 +105,10 @@ class Catalogue:
     # Reading
 
     def track(self, number: int) -> Track:
-        """The track with this number; KeyError where there is none."""
+        """The track with this number; LookupError where there is none."""
         found = self.by_numbers([number])
         if not found:
-            raise KeyError(f"no track {number} in the catalogue; `asid info` shows what is there")
+            raise LookupError(f"no track {number} in the catalogue; `asid info` shows what is there")
         return found[0]
 
     def tracks(self, state: State | None = None) -> list[Track]:
@@ -201,7 +201,7 @@ class Catalogue:
         with ledger.reaching(self._url), self._engine.begin() as connection:
             result = connection.execute(change.values(updated=datetime.now(UTC), **values))
         if result.rowcount != 1:
-            raise KeyError(f"no track {number} in the catalogue; plan the file before adding it")
+            raise LookupError(f"no track {number} in the catalogue; plan the file before adding it")
 
     def _read_where(self, column: sa.Column, values: Sequence[int | str]) -> list[Track]:
         query = sa.select(ledger.tracks).order_by(ledger.tracks.c.number)

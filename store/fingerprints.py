@@ -1,7 +1,7 @@
 """Milvus: the fingerprints of all stored segments, searched by inner product.
 
-One collection per checkpoint, ``fingerprints_<digest[:12]>``, with the fields ``id`` (int64) and ``fingerprint``, reached
-through an alias. The same code serves Milvus Lite (a folder ``x.db`` that one process may hold) and any server.
+One collection per checkpoint, ``fingerprints_<digest[:12]>``, with the fields ``id`` (int64) and ``fingerprint``,
+reached through an alias. The same code serves Milvus Lite (a folder ``x.db`` that one process may hold) and any server.
 Lite gets a FLAT index whatever the settings say: it accepts IVF_PQ and GPU indexes on an empty collection and can
 never load them again, so what it is must be read from its version, not tried out.
 """
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException, ParamError
 
+from store.candidates import Candidates
 from store.identity import Identity, IndexMismatch
+from store.nodes import bytes_under
 
 MOST_CANDIDATES = 16_384  # Milvus' limit on results per query, and on queries per call
 _HITS_PER_CALL = 2_000_000  # keeps an answer well below gRPC's 64 MB
@@ -45,8 +47,8 @@ class IndexIncomplete(LookupError):
 class IndexSettings:
     """The index on a Milvus server; Milvus Lite always searches exactly.
 
-    The paper uses product quantisation: IVF_PQ, m=64, nbits=8, nprobe=20 (section 3.4). IVF_FLAT keeps the 5 points of
-    recall that quantisation costs, for 8 times the memory.
+    The published recipe is IVF_PQ with m=64, nbits=8, nprobe=20. IVF_FLAT keeps the 5 points of recall that product
+    quantisation costs, for 8 times the memory.
     """
 
     kind: Literal["FLAT", "IVF_FLAT", "IVF_PQ"] = "IVF_FLAT"
@@ -71,44 +73,14 @@ class IndexSettings:
         if self.kind != "IVF_PQ":
             return {"nlist": self.nlist} if self.kind == "IVF_FLAT" else {}
         if dimensions % self.m:
-            raise ValueError(f"m={self.m} does not divide the {dimensions} dimensions of a fingerprint; choose one that does")
+            raise ValueError(
+                f"m={self.m} does not divide the {dimensions} dimensions of a fingerprint; choose one that does"
+            )
         return {"nlist": self.nlist, "m": self.m, "nbits": self.nbits}
 
     def search(self) -> dict[str, int]:
         """Search parameters."""
         return {} if self.kind == "FLAT" else {"nprobe": self.nprobe}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """Reference segments returned for query segments; by query row, then falling similarity."""
-
-    query_rows: NDArray[np.int64]  # (candidates,), row of the fingerprint asked for
-    segment_ids: NDArray[np.int64]  # (candidates,)
-    similarities: NDArray[np.float32]  # (candidates,), inner products
-
-    def __post_init__(self) -> None:
-        lengths = (len(self.query_rows), len(self.segment_ids), len(self.similarities))
-        if len(set(lengths)) != 1:
-            raise ValueError(f"candidates must have equal lengths, got (rows, ids, similarities) = {lengths}")
-
-    def __len__(self) -> int:
-        return len(self.query_rows)
-
-    def pick(self, kept: NDArray) -> "Candidates":
-        """The candidates at these positions, or where this mask is true."""
-        return Candidates(
-            query_rows=self.query_rows[kept], segment_ids=self.segment_ids[kept], similarities=self.similarities[kept]
-        )
-
-    def ordered(self) -> "Candidates":
-        """By query row, then falling similarity, then segment id, so that equal similarities have one order."""
-        return self.pick(np.lexsort((self.segment_ids, -self.similarities, self.query_rows)))
-
-    def first(self, limit: int) -> "Candidates":
-        """The first ``limit`` of each query row, from candidates that are ordered."""
-        starts = np.searchsorted(self.query_rows, self.query_rows, side="left")
-        return self.pick(np.arange(len(self)) - starts < limit)
 
 
 class Fingerprints:
@@ -118,10 +90,7 @@ class Fingerprints:
         self._client, self._uri, self._identity, self._index = client, uri, identity, index
         self._alias, self._collection = alias, f"fingerprints_{identity.short}"
         self._unflushed = 0
-        with self._reaching("tell its version"):
-            self.version: str = client.get_server_version()
-        # A server built as "standalone lite" says "v2.3.5-lite": only the prefix tells Milvus Lite.
-        self.is_lite = self.version.startswith("milvus_lite")
+        self.version = ""
 
     @classmethod
     def open(
@@ -139,6 +108,12 @@ class Fingerprints:
             store.close()
             raise
         return store
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether this is Milvus Lite, in this process or served by another."""
+        # Only the prefix tells: the standalone server of the milvus package says "v2.3.5-lite".
+        return self.version.startswith("milvus_lite")
 
     def upsert(self, ids: NDArray[np.int64], fingerprints: NDArray[np.float32]) -> None:
         """Write segments; those that are there already are replaced."""
@@ -188,11 +163,16 @@ class Fingerprints:
 
     def recreate(self, catalogue: str) -> None:
         """Drop the collection and begin an empty one."""
+        self.drop()
+        self._prepare(catalogue, read_only=False)
+
+    def drop(self) -> None:
+        """Drop the collection and its alias."""
         with self._reaching("drop the collection"):
             if self._client.has_collection(self._alias):
                 self._client.drop_alias(self._alias)
             self._client.drop_collection(self._collection)
-        self._prepare(catalogue, read_only=False)
+        self._unflushed = 0
 
     def flush(self) -> None:
         """Let Milvus Lite sort what was written into its index; servers do so by themselves."""
@@ -203,9 +183,7 @@ class Fingerprints:
 
     def size(self) -> int | None:
         """Bytes on disk of a Milvus Lite folder, None for a server."""
-        if not self.is_lite:
-            return None
-        return sum(file.stat().st_size for file in Path(self._uri).rglob("*") if file.is_file())
+        return bytes_under(Path(self._uri)) if _is_local(self._uri) else None
 
     def close(self) -> None:
         """Flush and disconnect; the last one to leave a Milvus Lite folder opens it for other processes."""
@@ -213,7 +191,7 @@ class Fingerprints:
             self.flush()
         finally:
             self._client.close()
-            if self.is_lite:
+            if _is_local(self._uri):
                 _release_lite(self._uri)
 
     def _ask(self, fingerprints: NDArray[np.float32], limit: int) -> list:
@@ -229,6 +207,7 @@ class Fingerprints:
 
     def _prepare(self, catalogue: str, read_only: bool) -> None:
         with self._reaching("open the collection"):
+            self.version = self._client.get_server_version()
             if not self._client.has_collection(self._alias):
                 if read_only:
                     raise IndexIncomplete(f"Milvus at {self._uri} has no {self._alias!r}; run `asid reindex`")
@@ -278,6 +257,10 @@ class Fingerprints:
             ) from error
 
 
+def _is_local(uri: str) -> bool:
+    return uri.endswith(".db")  # pymilvus' own rule for Milvus Lite in this process
+
+
 def _connect(uri: str, token: str) -> MilvusClient:
     # Both packages log a traceback for each error that is then raised and told in one line here.
     for name in ("pymilvus", "milvus_lite"):
@@ -285,10 +268,10 @@ def _connect(uri: str, token: str) -> MilvusClient:
     try:
         with _lite_lock:
             client = MilvusClient(uri, token=token, timeout=_CONNECT_TIMEOUT)
-            if uri.endswith(".db"):
+            if _is_local(uri):
                 _lite_holders[uri] += 1
     except MilvusException as error:
-        held = uri.endswith(".db") and Path(uri).parent.is_dir()
+        held = _is_local(uri) and Path(uri).parent.is_dir()
         cure = (
             "another process holds it: wait for that one, or serve it with `milvus-lite server` and give its address"
             if held

@@ -5,9 +5,10 @@ One group per checkpoint, ``<directory>/nodes/<digest[:12]>/``, with two sharded
     node_matrices  (rows, nodes, channels)  float16
     fingerprints   (rows, dimensions)       float16, normalised again when read
 
-The rows of a track are dense: row = first_row + segment_index, zeros where a segment is silent. A track starts at a shard
-boundary, so each shard is written whole, once, by one track; chunks of zeros are never written, so padding is free. Which
-rows are valid stands in the ledger, written afterwards: rows past its end are leftovers that the next track overwrites.
+The rows of a track are dense: row = first_row + segment_index, zeros where a segment is silent. A track starts at a
+shard boundary, so each shard is written whole, once, by one track; chunks of zeros are never written, so padding is
+free. Which rows are valid stands in the ledger, written afterwards: rows past its end are leftovers that the next track
+overwrites.
 """
 
 import shutil
@@ -25,7 +26,7 @@ from store import shards
 from store.identity import Identity
 
 SHARD_ROWS = 256  # 8 MiB of node matrices at 32 x 512; bounds the memory of a writer
-CHUNK_ROWS = 4  # 128 KiB: smaller chunks are slower to write, larger ones read more than is asked for
+CHUNK_ROWS = 16  # padding of a track costs half a chunk; smaller ones are slower to write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,9 @@ class Nodes:
         for shard in range(first_row // SHARD_ROWS, -(-(first_row + rows) // SHARD_ROWS)):
             # A shard belongs to one track, and an absent shard is one of zeros.
             for name in ("node_matrices", "fingerprints"):
-                shutil.rmtree(self._directory / name / "c" / str(shard), ignore_errors=True)
+                folder = self._directory / name / "c" / str(shard)
+                if folder.exists():
+                    shutil.rmtree(folder)
 
     def sizes(self) -> tuple[int, int]:
         """Bytes on disk of (node matrices, fingerprints)."""

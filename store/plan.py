@@ -106,7 +106,9 @@ def _outcome(file: _File, track: Track | None, digest: str, retry: bool) -> dict
 
 def _report(catalogue: Catalogue, paths: list[Path], digest: str) -> Plan:
     tracks = {track.path: track for track in catalogue.by_paths(paths)}
-    by_state = {state: [tracks[path] for path in paths if tracks[path].state == state] for state in ("stored", "failed")}
+    by_state = {
+        state: [tracks[path] for path in paths if tracks[path].state == state] for state in ("stored", "failed")
+    }
     waiting = [tracks[path] for path in paths if tracks[path].state == "pending"]
     return Plan(
         pending=tuple(Pending(number=track.number, path=track.path, size=track.size) for track in waiting),

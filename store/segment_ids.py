@@ -18,7 +18,9 @@ def segment_id(track_number: ArrayLike, segment_index: ArrayLike) -> NDArray[np.
     """Ids of the given segments; ValueError where a number does not fit into its bits."""
     tracks, indices = np.asarray(track_number, np.int64), np.asarray(segment_index, np.int64)
     _require_within(tracks, LAST_TRACK, "track number", "start a second catalogue")
-    _require_within(indices, LAST_INDEX, "segment index", "cut the recording (over 9 hours at a hop of 0.5 s) into parts")
+    _require_within(
+        indices, LAST_INDEX, "segment index", "cut the recording (over 9 hours at a hop of 0.5 s) into parts"
+    )
     return tracks << INDEX_BITS | indices
 
 

@@ -1,0 +1,206 @@
+"""The command line: translates to flows and domain calls, nothing else. Heavy imports happen inside the commands.
+
+stdout carries results, stderr progress and errors; exit 2 for misuse, 1 for a domain error told in one line.
+"""
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from flows.options import EXISTING, OneLineErrors, catalogue_options, prepare_prefect, read_settings, training_options
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(metadata.version("asid"), prog_name="asid")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Automatic sample identification: which recordings does a track sample, and where."""
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.option("--retry", is_flag=True, help="Try files again that failed before and have not changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@catalogue_options
+def ingest(paths: tuple[Path, ...], retry: bool, as_json: bool, **given) -> None:
+    """Store recordings as references: files, or folders searched through. Goes on where it stopped."""
+    settings = read_settings(**given)
+    prepare_prefect(settings.data)
+    from flows import show
+    from flows.ingest import ingest_catalogue
+
+    with show.ingestion() as progress:
+        summary = ingest_catalogue(list(paths), settings, retry=retry, progress=progress)
+    click.echo(json.dumps(show.summary_json(summary), indent=2) if as_json else show.summary_text(summary))
+
+
+@main.command()
+@click.argument("queries", nargs=-1, required=True, type=EXISTING)
+@click.option("--top", type=click.IntRange(1), help="Matches shown per query.  [default: 5]")
+@click.option("--min-score", type=float, help="Show only matches with at least this score.")
+@click.option("--no-rerank", is_flag=True, help="Rank by the similarity of fingerprints alone.")
+@click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
+@click.option("--reranker", type=EXISTING, help="Reranker checkpoint.  [default: the shipped one]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (its form: README, Output).")
+@catalogue_options
+def find(
+    queries: tuple[Path, ...],
+    top: int | None,
+    min_score: float | None,
+    no_rerank: bool,
+    include_self: bool,
+    as_json: bool,
+    **given,
+) -> None:
+    """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
+    settings = read_settings(**given, ranking={"top": top, "minimum": min_score})
+    from flows import answers, assembly
+
+    encoder = assembly.encoder(settings)
+    with assembly.references(settings, encoder, read_only=True) as references:
+        searcher = assembly.searcher(settings, references, encoder, rerank=not no_rerank)
+        replies = []
+        for query in queries:
+            replies.append(answers.answer(searcher, query, include_self=include_self))
+            if not as_json:
+                click.echo(answers.to_text(replies[-1]))
+    if as_json:
+        click.echo(json.dumps(answers.to_json(replies), indent=2))
+    for reply in replies:
+        if reply.error:
+            click.echo(f"asid: {reply.query}: {reply.error}", err=True)
+    if any(reply.error for reply in replies):
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("tracks", nargs=-1, required=True)
+@catalogue_options
+def remove(tracks: tuple[str, ...], **given) -> None:
+    """Take TRACKS (numbers, paths or titles) out of the catalogue."""
+    settings = read_settings(**given)
+    from flows import assembly
+
+    with assembly.references(settings, assembly.encoder(settings)) as references:
+        for track in [assembly.the_track(references, wanted) for wanted in tracks]:
+            references.remove(track.number)
+            click.echo(f"removed {track.number}  {track.path}")
+
+
+@main.command()
+@click.option("--systems", is_flag=True, help="List the named recipes instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@catalogue_options
+def info(systems: bool, as_json: bool, **given) -> None:
+    """Show versions, the encoder's digest, counts and sizes on disk."""
+    from flows import show
+
+    facts = show.systems() if systems else show.info(read_settings(**given))
+    click.echo(json.dumps(facts, indent=2) if as_json else show.facts_text(facts))
+
+
+@main.group()
+def prepare() -> None:
+    """Make training material."""
+
+
+@prepare.command()
+@click.argument("directory", type=EXISTING)
+@click.option("--out", type=EXISTING, required=True, help="Folder of the stem cache.")
+@click.option("--manifest", type=EXISTING, help="CSV with title, artist, licence, group, stem, split of each file.")
+@click.option("--split", "splits", multiple=True, help="Only these splits of the manifest (may be repeated).")
+@click.option("--separate", help="Separate recordings with this demucs model (a name, or a folder that holds one).")
+@click.option(
+    "--min-beats", type=click.IntRange(0), help="Leave out tracks with fewer beats; 0 keeps all.  [default: 32]"
+)
+@click.option("--beat-checkpoint", type=EXISTING, help="beat_this checkpoint; without one, librosa's tracker is used.")
+@click.option("--soundfont", type=EXISTING, help="For MIDI files.  [default: Debian's General MIDI soundfont]")
+@click.option("--workers", type=click.IntRange(1), help="Sources decoded or rendered at the same time.  [default: 2]")
+@click.option("--device", default="cpu", show_default=True, help="For demucs and beat_this.")
+def stems(directory: Path, out: Path, manifest: Path | None, splits: tuple[str, ...], **given) -> None:
+    """Decode, render (MIDI) or separate (demucs) the music in DIRECTORY into a stem cache."""
+    prepare_prefect(out)
+    from encoder.training.stems import StemSettings
+    from flows import show
+    from flows.prepare import prepare_stems
+
+    given["checkpoint_path"] = given.pop("beat_checkpoint")
+    settings = StemSettings(**{key: value for key, value in given.items() if value is not None})
+    with show.preparation() as progress:
+        records = prepare_stems(
+            directory, out, settings=settings, manifest=manifest, splits=set(splits) or None, progress=progress
+        )
+    click.echo(show.preparation_text(records))
+
+
+@main.group()
+def train() -> None:
+    """Train an encoder or a reranker."""
+
+
+@train.command("encoder")
+@click.argument("cache", type=EXISTING)
+@click.option("--system", default="asid", show_default=True, help="Recipe, one of `asid info --systems`.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
+@training_options
+def train_encoder(cache: Path, system: str, changes: tuple[str, ...], out: Path, device: str, resume: bool) -> None:
+    """Train an encoder on the stem cache CACHE; one line per epoch, the best one kept."""
+    prepare_prefect(out)
+    from dataclasses import replace
+
+    from encoder import systems
+    from flows import show
+    from flows.train import train_encoder
+
+    recipe = systems.named(system)
+    recipe = replace(recipe, schedule=show.changed(recipe.schedule, changes))
+    click.echo(train_encoder(cache, recipe, out, device=device, resume=resume, progress=show.epoch))
+
+
+@train.command("reranker")
+@click.argument("cache", type=EXISTING)
+@click.option("--encoder", type=EXISTING, help="Encoder checkpoint.  [default: the shipped one]")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
+@training_options
+def train_reranker(
+    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
+) -> None:
+    """Train a reranker on the node matrices of a frozen encoder."""
+    prepare_prefect(out)
+    from flows import show
+    from flows.train import train_reranker
+    from reranker.train import RerankerSchedule
+
+    schedule = show.changed(RerankerSchedule(), changes)
+    click.echo(
+        train_reranker(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
+    )
+
+
+@main.command("import-published")
+@click.argument("model", type=EXISTING)
+@click.argument("classifier", type=EXISTING)
+@click.option("--out", type=EXISTING, required=True, help="Folder for encoder.safetensors and reranker.safetensors.")
+@click.option("--graph-blocks", type=click.Choice(["bypassed", "active"]), default="bypassed", show_default=True)
+def import_published(model: Path, classifier: Path, out: Path, graph_blocks: str) -> None:
+    """Turn the released NeuralSampleID files MODEL.pth and CLF.pth into checkpoints of ours."""
+    from flows.published import import_released
+
+    for path in import_released(model, classifier, out, graph_blocks=graph_blocks):
+        click.echo(path)
+
+
+@main.command()
+@click.option("--out", type=EXISTING, default=Path("demo"), show_default=True, help="Folder for audio and catalogue.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def demo(out: Path, as_json: bool) -> None:
+    """Render a small catalogue and queries that sample it, ingest it, find what was planted."""
+    prepare_prefect(out)
+    from flows import show
+    from flows.demo import run_demo
+
+    with show.ingestion() as progress:
+        report = run_demo(out, progress=progress)
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())

@@ -1,0 +1,23 @@
+"""Import of the released NeuralSampleID files: two .pth files -> an encoder and a reranker checkpoint of ours."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from encoder import checkpoint, systems
+from encoder.published import import_encoder
+from reranker.checkpoint import Reranker
+from reranker.published import import_classifier
+
+
+def import_released(model: Path, classifier: Path, out: Path, *, graph_blocks: Any = "bypassed") -> tuple[Path, Path]:
+    """Write out/encoder.safetensors and out/reranker.safetensors, at full precision; nothing pickled is executed."""
+    network = import_encoder(model, graph_blocks=graph_blocks)
+    attention = import_classifier(classifier)
+    paths = out / "encoder.safetensors", out / "reranker.safetensors"
+    system = replace(systems.named("neuralsampleid-published"), network=network.config)
+    source = {"imported_from": [model.name, classifier.name]}
+    digest = checkpoint.save(paths[0], system, network, provenance=source, half=False)
+    config = Reranker(classifier=attention.config, encoder=digest)
+    checkpoint.save(paths[1], config, attention, provenance=source, half=False)
+    return paths

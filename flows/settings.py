@@ -1,0 +1,79 @@
+"""Settings: where the catalogue lives and how it is asked, from defaults, a TOML file and the command line.
+
+    data = "/srv/asid"                    # settings.toml; every key may be left away
+    milvus_uri = "http://milvus:19530"
+    ledger_url = "postgresql://asid@db/asid"
+    device = "cuda"
+    workers = 8
+
+    [ranking]
+    candidates = 5
+    threshold = 0.5
+
+Addresses may also come from ASID_DATA, ASID_MILVUS_URI and ASID_LEDGER_URL; secrets only from the environment
+(ASID_MILVUS_TOKEN).
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reranker.rank import Ranking
+from store.fingerprints import IndexSettings
+
+_ENVIRONMENT = {"data": "ASID_DATA", "milvus_uri": "ASID_MILVUS_URI", "ledger_url": "ASID_LEDGER_URL"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One installation of asid."""
+
+    data: Path = Path("~/.local/share/asid")
+    milvus_uri: str | None = None  # None: Milvus Lite, a file under `data`
+    ledger_url: str | None = None  # None: SQLite, a file under `data`
+    encoder: Path | None = None  # checkpoint; None: the shipped one
+    reranker: Path | None = None
+    device: str = "cpu"
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)  # tracks encoded at the same time
+    ranking: Ranking = Ranking()
+    index: IndexSettings = IndexSettings()
+
+    def __post_init__(self) -> None:
+        for name in ("data", "encoder", "reranker"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
+        if self.workers < 1:
+            raise ValueError(f"settings: workers is {self.workers}, expected at least 1")
+
+
+def load(file: Path | None = None, *, ranking: Mapping[str, Any] | None = None, **given: Any) -> Settings:
+    """Settings from the file, then the environment, then what is given; None means "not given"."""
+    table = tomllib.loads(_text(file)) if file else {}
+    for name, kind in (("ranking", Ranking), ("index", IndexSettings)):
+        if name in table:
+            table[name] = _built(kind, table[name], f"[{name}] of {file}")
+    table |= {key: os.environ[name] for key, name in _ENVIRONMENT.items() if os.environ.get(name)}
+    settings = replace(_built(Settings, table, str(file or "the environment")), **_given(given))
+    return replace(settings, ranking=replace(settings.ranking, **_given(ranking or {})))
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _text(file: Path) -> str:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such settings file; check the path")
+    return file.read_text()
+
+
+def _built(kind: type, table: Mapping[str, Any], where: str):
+    unknown = set(table) - set(kind.__dataclass_fields__)
+    if unknown:
+        raise ValueError(
+            f"{where}: unknown key {sorted(unknown)[0]!r}, expected some of {', '.join(kind.__dataclass_fields__)}"
+        )
+    return kind(**table)

@@ -1,0 +1,61 @@
+"""The training flows: a stem cache -> an encoder checkpoint; stem cache and encoder -> a reranker checkpoint.
+
+The loops themselves are generators of the domain (encoder/training/train.py, reranker/train.py); the flows pass their
+records on and publish the curve as an artifact.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+import reranker.train
+from encoder import allocator
+from encoder.encode import Encoder
+from encoder.systems import System
+from encoder.training import train
+from encoder.training.stem_cache import StemCache
+from reranker.train import RerankerSchedule
+
+Progress = Callable[[Any], None]
+
+
+@flow(name="train-encoder", validate_parameters=False)
+def train_encoder(
+    cache: Path, system: System, out: Path, *, device: str = "cpu", resume: bool = True, progress: Progress = print
+) -> Path:
+    """Train an encoder, one record per epoch; returns the checkpoint of the best one."""
+    allocator.keep_memory()
+    records = train.train(StemCache.open(cache), system, out, device=device, resume=resume)
+    _follow("encoder-training", records, progress)
+    return out / train.FILE
+
+
+@flow(name="train-reranker", validate_parameters=False)
+def train_reranker(
+    cache: Path,
+    encoder: Path | None,
+    out: Path,
+    *,
+    schedule: RerankerSchedule,
+    device: str = "cpu",
+    resume: bool = True,
+    progress: Progress = print,
+) -> Path:
+    """Train a reranker on the node matrices of a frozen encoder; returns the checkpoint of the best epoch."""
+    allocator.keep_memory()
+    frozen = Encoder(encoder, device=device)
+    records = reranker.train.train(StemCache.open(cache), frozen, out, schedule=schedule, device=device, resume=resume)
+    _follow("reranker-training", records, progress)
+    return out / reranker.train.FILE
+
+
+def _follow(key: str, records: Iterator[Any], progress: Progress) -> None:
+    rows = []
+    for record in records:
+        progress(record)
+        rows.append(asdict(record))
+        create_table_artifact(key=key, table=rows)

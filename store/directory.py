@@ -1,0 +1,32 @@
+"""The data directory: where each part lies in it, and how one process holds it for writing."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from store.fingerprints import IndexUnavailable
+
+LEDGER_FILE = "ledger.sqlite"
+INDEX_FOLDER = "fingerprints.db"  # pymilvus takes the ending as the sign of Milvus Lite
+NODES_FOLDER = "nodes"
+
+
+def ledger_url(directory: str | Path) -> str:
+    """URL of the ledger that lies in a data directory by default."""
+    database = str(Path(directory).absolute() / LEDGER_FILE)
+    return sa.URL.create("sqlite", database=database).render_as_string()
+
+
+@contextmanager
+def writing_alone(directory: Path) -> Iterator[None]:
+    """Hold the data directory, since two writers would lose each other's rows; IndexUnavailable while another does."""
+    with (directory / "writer.lock").open("w") as file:
+        try:
+            # Freed by the system when the process ends, however it ends.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise IndexUnavailable(f"another process is writing to {directory}; wait for it to finish") from error
+        yield

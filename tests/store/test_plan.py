@@ -1,0 +1,187 @@
+"""What the ledger makes of files that are new, unchanged, changed, moved, broken or removed."""
+
+import os
+
+import pytest
+
+from store.catalogue import Catalogue
+from store.ledger import LedgerMismatch, LedgerUnavailable, open_engine, write_setting
+from store.plan import plan
+
+DIGEST = "0123456789abcdef"
+
+
+@pytest.fixture
+def catalogue():
+    return Catalogue.open("sqlite://")
+
+
+def store_all(catalogue, paths):
+    for pending in plan(catalogue, paths, DIGEST).pending:
+        catalogue.placed(pending.number, first_row=0, rows=3, segments=2, duration=1.5, title=pending.path.stem)
+        catalogue.stored(pending.number)
+
+
+def test_new_files_are_pending_in_their_order_and_stay_so_until_stored(catalogue, files):
+    paths = files(3)
+    first, second = plan(catalogue, paths, DIGEST), plan(catalogue, paths, DIGEST)
+    assert [pending.path for pending in first.pending] == paths
+    assert first == second
+    assert len({pending.number for pending in first.pending}) == 3
+
+
+def test_the_same_path_given_twice_is_planned_once(catalogue, files, monkeypatch):
+    (path,) = files(1)
+    monkeypatch.chdir(path.parent)
+    assert len(plan(catalogue, [path, path.name, str(path)], DIGEST).pending) == 1
+
+
+def test_stored_files_are_skipped_without_being_read(catalogue, files, monkeypatch):
+    paths = files(2)
+    store_all(catalogue, paths)
+    monkeypatch.setattr("store.plan.content_hash", lambda path: pytest.fail(f"{path} was read"))
+    outcome = plan(catalogue, paths, DIGEST)
+    assert outcome.pending == ()
+    assert [track.path for track in outcome.unchanged] == paths
+
+
+def test_a_touched_file_with_the_same_content_is_unchanged(catalogue, files):
+    paths = files(1)
+    store_all(catalogue, paths)
+    os.utime(paths[0], (1, 1))
+    assert len(plan(catalogue, paths, DIGEST).unchanged) == 1
+    assert catalogue.by_paths(paths)[0].mtime_ns == 1_000_000_000  # 1 s
+
+
+def test_a_changed_file_is_pending_again_under_its_number(catalogue, files):
+    paths = files(1)
+    store_all(catalogue, paths)
+    paths[0].write_bytes(b"another recording")
+    (pending,) = plan(catalogue, paths, DIGEST).pending
+    assert pending.number == 1
+    assert [track.number for track in catalogue.leftovers()] == [1]
+
+
+def test_another_checkpoint_makes_every_file_pending(catalogue, files):
+    paths = files(2)
+    store_all(catalogue, paths)
+    assert len(plan(catalogue, paths, "fedcba9876543210").pending) == 2
+
+
+def test_a_moved_file_keeps_its_number_and_only_changes_its_path(catalogue, files):
+    paths = files(2)
+    store_all(catalogue, paths)
+    moved = paths[0].rename(paths[0].with_name("renamed.wav"))
+    outcome = plan(catalogue, [moved, paths[1]], DIGEST)
+    assert [(track.number, track.path) for track in outcome.unchanged] == [(1, moved), (2, paths[1])]
+    assert len(catalogue.tracks()) == 2
+
+
+def test_a_copy_of_a_file_that_is_still_there_is_a_track_of_its_own(catalogue, files):
+    paths = files(1)
+    store_all(catalogue, paths)
+    copy = paths[0].with_name("copy.wav")
+    copy.write_bytes(paths[0].read_bytes())
+    assert [pending.number for pending in plan(catalogue, [copy], DIGEST).pending] == [2]
+
+
+def test_a_failed_file_is_reported_again_but_tried_again_only_on_request_or_change(catalogue, files):
+    paths = files(1)
+    (pending,) = plan(catalogue, paths, DIGEST).pending
+    catalogue.failed(pending.number, "no audio in it")
+    again = plan(catalogue, paths, DIGEST)
+    assert again.pending == ()
+    assert [(track.number, track.reason) for track in again.failed] == [(1, "no audio in it")]
+    assert plan(catalogue, paths, DIGEST, retry=True).pending == (pending,)
+    catalogue.failed(pending.number, "no audio in it")
+    paths[0].write_bytes(b"repaired")
+    assert [one.number for one in plan(catalogue, paths, DIGEST).pending] == [1]
+
+
+def test_an_unreadable_file_fails_with_its_reason_and_the_rest_goes_on(catalogue, files):
+    paths = files(2)
+    missing = paths[0].with_name("missing.wav")
+    outcome = plan(catalogue, [missing, *paths], DIGEST)
+    assert [(track.path, track.reason) for track in outcome.failed] == [
+        (missing, "cannot be read: No such file or directory")
+    ]
+    assert len(outcome.pending) == 2
+    missing.write_bytes(b"it is here now")
+    assert [pending.path for pending in plan(catalogue, [missing], DIGEST).pending] == [missing]
+
+
+def test_a_stored_track_stays_stored_while_its_file_is_out_of_reach(catalogue, files):
+    paths = files(1)
+    store_all(catalogue, paths)
+    paths[0].unlink()
+    assert len(plan(catalogue, paths, DIGEST).unchanged) == 1
+
+
+def test_many_files_are_planned_at_once(catalogue, files):
+    paths = files(1200)  # more than two batches of 500
+    store_all(catalogue, paths[:600])
+    outcome = plan(catalogue, paths, DIGEST)
+    assert (len(outcome.unchanged), len(outcome.pending)) == (600, 600)
+
+
+def test_tracks_are_found_by_number_path_or_title(catalogue, files):
+    paths = files(3)
+    store_all(catalogue, paths)
+    assert [track.number for track in catalogue.find(3)] == [3]
+    assert [track.number for track in catalogue.find(paths[1])] == [2]
+    assert [track.number for track in catalogue.find("2")] == [2, 3]  # number 2, and the file 2.wav titled "2"
+    assert catalogue.find("nothing of that name") == []
+
+
+def test_counts_and_states_agree(catalogue, files):
+    paths = files(4)
+    store_all(catalogue, paths[:2])
+    plan(catalogue, paths, DIGEST)
+    catalogue.failed(3, "broken")
+    counts = catalogue.counts()
+    assert (counts.pending, counts.stored, counts.failed, counts.removed) == (1, 2, 1, 0)
+    assert (counts.segments, counts.duration) == (4, 3.0)  # two tracks of 2 segments and 1.5 s
+    assert [track.number for track in catalogue.tracks("failed")] == [3]
+
+
+def test_unknown_numbers_are_told(catalogue):
+    with pytest.raises(LookupError, match="no track 7"):
+        catalogue.track(7)
+    with pytest.raises(LookupError, match="no track 7"):
+        catalogue.stored(7)
+
+
+def test_a_ledger_survives_being_closed_with_its_times_in_utc(tmp_path, files):
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    catalogue = Catalogue.open(url)
+    store_all(catalogue, files(1))
+    catalogue.close()
+    (track,) = Catalogue.open(url).tracks("stored")
+    assert track.created.utcoffset().total_seconds() == 0
+    assert track.updated >= track.created
+
+
+def test_a_ledger_of_another_version_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    with open_engine(url).begin() as connection:
+        write_setting(connection, "schema", "99")
+    with pytest.raises(LedgerMismatch, match="schema 99, this version of asid reads schema 1"):
+        Catalogue.open(url)
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path):
+    (tmp_path / "ledger.sqlite").write_text("these are words, not tables" * 100)
+    with pytest.raises(LedgerUnavailable, match="file is not a database"):
+        Catalogue.open(f"sqlite:///{tmp_path}/ledger.sqlite")
+
+
+def test_a_second_writer_is_told_that_the_ledger_is_held(tmp_path, monkeypatch, files):
+    monkeypatch.setattr("store.ledger.BUSY_TIMEOUT", 0.1)
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    one, other = Catalogue.open(url), Catalogue.open(url)
+    plan(one, files(1), DIGEST)
+    with one._engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        assert len(other.tracks()) == 1  # reading goes on
+        with pytest.raises(LedgerUnavailable, match="database is locked"):
+            other.failed(1, "broken")
