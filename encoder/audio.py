@@ -1,7 +1,8 @@
 """Audio: any file libsndfile or FFmpeg reads, as mono float32 at one sample rate, whole or as a stream.
 
 libsndfile (wav, flac, ogg, opus, mp3, aiff ...) is tried first; what it does not know goes to FFmpeg where that is
-installed (m4a, aac, video). Channels are averaged; resampling is soxr's high quality, chunk by chunk.
+installed (m4a, aac, video). Channels are averaged; resampling is soxr's high quality, chunk by chunk (FFmpeg's own
+for what FFmpeg reads).
 
     ValueError
      └─ AudioError      the file cannot be used; says which and why
@@ -18,6 +19,8 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
+
+from encoder import truncation
 
 _LIBSNDFILE = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
 _FFMPEG = (".m4a", ".m4b", ".aac", ".mp4", ".wma", ".webm", ".mkv", ".mka", ".mov", ".avi", ".ac3", ".ape", ".wv")
@@ -71,9 +74,6 @@ def stream(path: Path, *, sample_rate: int = 16_000) -> Iterator[NDArray[np.floa
     """
     path, total = Path(path), 0
     for chunk in _decoded(_existing(path), sample_rate):
-        if not np.isfinite(chunk).all():
-            bad = np.count_nonzero(~np.isfinite(chunk))
-            raise AudioError(path, f"{bad} samples are NaN or infinite, expected finite audio; export the file again")
         total += len(chunk)
         if len(chunk):
             yield chunk
@@ -90,6 +90,8 @@ def _existing(path: Path) -> Path:
         raise AudioError(path, "is not a file, expected an audio file")
     if path.stat().st_size == 0:
         raise AudioError(path, "is empty (0 bytes), expected audio")
+    if path.suffix.lower() == ".raw":
+        raise AudioError(path, "is headerless (.raw), expected a file that tells its sample rate; convert it to wav")
     return path
 
 
@@ -108,8 +110,9 @@ def _decoded(path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
 
 
 def _libsndfile(file: soundfile.SoundFile, path: Path, sample_rate: int) -> Iterator[NDArray[np.float32]]:
-    # An mp3 header may be off by the encoder's delay and padding; a cut file misses far more.
-    announced, decoded = len(file), 0
+    if note := truncation.noted(file):
+        raise AudioError(path, f"is truncated: {note}; copy it again")
+    announced, decoded = truncation.announced_frames(file, path), 0
     resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32")
     while True:
         try:
@@ -119,13 +122,20 @@ def _libsndfile(file: soundfile.SoundFile, path: Path, sample_rate: int) -> Iter
         if not len(chunk):
             break
         decoded += len(chunk)
-        mono = np.ascontiguousarray(chunk.mean(axis=1))
+        mono = _finite(np.ascontiguousarray(chunk.mean(axis=1)), path)
         yield mono if file.samplerate == sample_rate else resampler.resample_chunk(mono)
-    if decoded < 0.98 * announced - 4096:
+    if announced is not None and truncation.falls_short(decoded, announced):
         was, is_ = announced / file.samplerate, decoded / file.samplerate
-        raise AudioError(path, f"ends after {is_:.1f} s, expected {was:.1f} s by its header; the file is truncated")
+        raise AudioError(path, f"is truncated: ends after {is_:.1f} s, expected {was:.1f} s by its header")
     if file.samplerate != sample_rate:
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _finite(mono: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    # Before resampling, which spreads one NaN over its neighbours.
+    if bad := np.count_nonzero(~np.isfinite(mono)):
+        raise AudioError(path, f"{bad} samples are NaN or infinite, expected finite audio; export the file again")
+    return mono
 
 
 def _ffprobe(path: Path, *, refusal: str) -> AudioInfo:
@@ -148,13 +158,16 @@ def _require_ffmpeg(path: Path, refusal: str) -> None:
 def _ffmpeg(path: Path, sample_rate: int, *, refusal: str) -> Iterator[NDArray[np.float32]]:
     _require_ffmpeg(path, refusal)
     command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", str(path), "-map", "0:a:0"]
-    command += ["-ac", "1", "-ar", str(sample_rate), "-f", "f32le", "-"]
+    # Without a limit FFmpeg makes mono of stereo sqrt(2) too loud.
+    command += ["-ac", "1", "-rematrix_maxval", "1", "-ar", str(sample_rate), "-f", "f32le", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             while data := process.stdout.read(4 * _CHUNK * sample_rate):
-                yield np.frombuffer(data, "<f4")
+                yield _finite(np.frombuffer(data, "<f4"), path)
             message = process.stderr.read().decode(errors="replace").strip().splitlines()
+            process.wait()
         finally:
             process.kill()
-    if process.returncode and message:
-        raise AudioError(path, f"neither libsndfile nor FFmpeg reads it ({message[-1]}); expected an audio file")
+    if process.returncode:
+        reason = message[-1] if message else f"exit status {process.returncode}"
+        raise AudioError(path, f"neither libsndfile nor FFmpeg reads it ({reason}); expected an audio file")

@@ -66,8 +66,9 @@ def load(path: Path, *kinds: type) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
+            header = {name: header[name] for name in ("format", "config", "provenance", "digest")}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path}: is no asid checkpoint; released .pth files go through import-published"
         ) from error
@@ -110,7 +111,7 @@ def from_plain(value: Any, kinds: dict[str, type], path: Path) -> Any:
     fields = {k: from_plain(v, kinds, path) for k, v in value.items() if k != "kind"}
     try:
         return kinds[value["kind"]](**fields)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: configuration is not of this version ({error}); update asid") from error
 
 

@@ -101,7 +101,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _empty(self) -> Encoding:
-        probe = torch.rand(1, self.system.front_end.bins, self.grid.frames, device=self.device)
+        probe = torch.zeros(1, self.system.front_end.bins, self.grid.frames, device=self.device)
         nodes, fingerprints = self.network(probe)
         return Encoding(
             segment_indices=np.zeros(0, np.int64),

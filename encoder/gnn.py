@@ -58,6 +58,8 @@ class GraphNetwork:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError("graph network: no stages, expected at least one")
+        if self.pooling not in ("mean", "bands"):
+            raise ValueError(f"graph network: pooling is {self.pooling!r}, expected 'mean' or 'bands'")
         if self.backend not in graph.BACKENDS:
             raise ValueError(f"graph network: backend is {self.backend!r}, expected one of {graph.BACKENDS}")
 

@@ -1,4 +1,4 @@
-"""Released: checkpoint files of other projects' training code -> weights under our names, refusing all that does not fit.
+"""Released: checkpoint files of the published training code -> weights under our names; what does not fit is refused.
 
 A .pth file is a pickle; it is read with everything but tensors, numbers and plain containers refused, so that nothing
 in it is ever executed.

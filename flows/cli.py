@@ -179,6 +179,30 @@ def train_reranker(
     )
 
 
+@main.group()
+def evaluate() -> None:
+    """Measure how much is found."""
+
+
+@evaluate.command("excerpts")
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.option("--out", type=EXISTING, required=True, help="Folder for the rendered queries and result.json.")
+@click.option("--count", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--reranker", type=EXISTING, help="Reranker checkpoint.  [default: the shipped one]")
+@catalogue_options
+def evaluate_excerpts(paths: tuple[Path, ...], out: Path, count: int, seed: int, **given) -> None:
+    """Pitch and stretch excerpts of stored recordings (files or folders PATHS) and count which are found first."""
+    settings = read_settings(**given)
+    prepare_prefect(settings.data)
+    from evaluation.excerpts import ExcerptSettings
+    from flows.evaluate import evaluate_excerpts
+
+    result = evaluate_excerpts(list(paths), out, settings, how=ExcerptSettings(count=count, seed=seed))
+    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    click.echo(json.dumps(result, indent=2))
+
+
 @main.command("import-published")
 @click.argument("model", type=EXISTING)
 @click.argument("classifier", type=EXISTING)

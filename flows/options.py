@@ -52,7 +52,9 @@ def prepare_prefect(home: Path | None = None) -> None:
     if "PREFECT_API_URL" not in os.environ:
         defaults["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
     if home is not None:
-        defaults["PREFECT_HOME"] = str(home.absolute() / "prefect")
+        folder = home.absolute() / "prefect"
+        folder.mkdir(parents=True, exist_ok=True)  # prefect's server fails to start in a home that is not there
+        defaults["PREFECT_HOME"] = str(folder)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 

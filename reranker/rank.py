@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from store.catalogue import Track
 from store.segment_ids import index_of, track_of
@@ -71,7 +73,7 @@ def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:
     """Track number -> score of every reference with a surviving candidate, best first; ties by track number."""
     survivors = scored.where(scored.scores >= threshold)
     ids, inverse = np.unique(survivors.segment_ids, return_inverse=True)
-    best = np.zeros(len(ids))
+    best = np.full(len(ids), -np.inf)
     np.maximum.at(best, inverse, survivors.scores)  # equation 11: the best query segment counts
     tracks, owner = np.unique(track_of(ids), return_inverse=True)
     totals = np.bincount(owner, weights=best, minlength=len(tracks))  # equation 12
@@ -82,8 +84,10 @@ def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:
 def occurrences(scored: Scored, *, hop: float, duration: float) -> tuple[Occurrence, ...]:
     """Hits of one reference that lie close together in both tracks, as one pair of spans each, strongest first."""
     starts = np.stack([scored.query_indices * hop, index_of(scored.segment_ids) * hop], axis=1)  # (hits, 2) seconds
-    near = (np.abs(starts[:, None] - starts[None]) <= _GAP).all(axis=2)
-    groups, label = connected_components(near, directed=False)
+    # Near pairs by a tree: a matrix of all pairs would fill the memory for a query of an hour.
+    near = KDTree(starts).query_pairs(_GAP, p=np.inf, output_type="ndarray")
+    graph = coo_array((np.ones(len(near), bool), tuple(near.T)), shape=(len(starts), len(starts)))
+    groups, label = connected_components(graph, directed=False)
     strength = np.bincount(label, weights=scored.scores, minlength=groups)
     found = []
     for group in np.argsort(-strength, kind="stable"):

@@ -29,6 +29,7 @@ from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 
 FILE = "reranker.safetensors"
 _VALIDATION_SEED = 8_000_000
+_SURE = 1e-9  # nearer to 0 or 1 a score has no finite logit in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +180,8 @@ class _Run:
     def _validation_logits(self) -> Tensor:
         """(queries, references) of the validation batch."""
         self.classifier.eval()
-        return self.classifier.scores(self.validation.queries, self.validation.references).double().logit()
+        scores = self.classifier.scores(self.validation.queries, self.validation.references)
+        return scores.double().logit(eps=_SURE)
 
     def _keep(self, record: RerankerEpoch, logits: Tensor, quality: float) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]

@@ -1,9 +1,10 @@
 """Milvus: the fingerprints of all stored segments, searched by inner product.
 
 One collection per checkpoint, ``fingerprints_<digest[:12]>``, with the fields ``id`` (int64) and ``fingerprint``,
-reached through an alias. The same code serves Milvus Lite (a folder ``x.db`` that one process may hold) and any server.
-Lite gets a FLAT index whatever the settings say: it accepts IVF_PQ and GPU indexes on an empty collection and can
-never load them again, so what it is must be read from its version, not tried out.
+opened through an alias: what the alias means at that moment is used until it is closed. The same code serves Milvus
+Lite (a folder ``x.db`` that one process may hold) and any server. Lite gets a FLAT index whatever the settings say: it
+accepts IVF_PQ and GPU indexes on an empty collection and can never load them again, so what it is must be read from
+its version, not tried out.
 """
 
 import logging
@@ -56,7 +57,7 @@ class IndexSettings:
     m: int = 64  # subvectors of a fingerprint; divides its dimensions
     nbits: int = 8  # per subvector
     nprobe: int = 20  # cells visited per query
-    timeout: float = 60.0  # seconds per call
+    timeout: int = 60  # seconds per call; pymilvus waits for an index for ever when this is no int
 
     def __post_init__(self) -> None:
         if self.kind not in ("FLAT", "IVF_FLAT", "IVF_PQ"):
@@ -65,8 +66,8 @@ class IndexSettings:
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
-        if self.timeout <= 0:
-            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
+        if not isinstance(self.timeout, int) or self.timeout < 1:
+            raise ValueError(f"timeout must be a whole number of seconds, 1 or more, got {self.timeout}")
 
     def build(self, dimensions: int) -> dict[str, int]:
         """Build parameters for fingerprints of this size."""
@@ -197,7 +198,7 @@ class Fingerprints:
     def _ask(self, fingerprints: NDArray[np.float32], limit: int) -> list:
         with self._reaching("search"):
             return self._client.search(
-                self._alias,
+                self._collection,  # not the alias: it may be switched, and pymilvus' sessions do not see through it
                 data=np.ascontiguousarray(fingerprints, np.float32),
                 limit=limit,
                 output_fields=["id"],  # without it Lite sends every fingerprint back
@@ -233,7 +234,8 @@ class Fingerprints:
             properties={"asid.digest": self._identity.digest, "asid.catalogue": catalogue},
             timeout=self._index.timeout,
         )
-        self._client.create_index(self._collection, params, timeout=self._index.timeout)
+        # Lite has its index at once and knows nothing of waiting for one.
+        self._client.create_index(self._collection, params, timeout=self._index.timeout, sync=not self.is_lite)
 
     def _require_ours(self, found: dict, catalogue: str) -> None:
         kept = found["properties"]
@@ -252,8 +254,9 @@ class Fingerprints:
         except ParamError:
             raise
         except MilvusException as error:
+            reason = error.message.partition("\n")[0]
             raise IndexUnavailable(
-                f"Milvus at {self._uri} could not {purpose}: {error.message}; check that it runs and try again"
+                f"Milvus at {self._uri} could not {purpose}: {reason}; check that it runs and try again"
             ) from error
 
 

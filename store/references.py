@@ -20,7 +20,7 @@ from encoder.encoding import Encoding
 from store.candidates import Candidates
 from store.catalogue import Catalogue, Counts, Track
 from store.check import checked, peaks
-from store.directory import INDEX_FOLDER, NODES_FOLDER, writing_alone
+from store.directory import INDEX_FOLDER, LEDGER_FILE, NODES_FOLDER, writing_alone
 from store.directory import ledger_url as directory_ledger_url
 from store.fingerprints import MOST_CANDIDATES, Fingerprints, IndexIncomplete, IndexSettings
 from store.identity import Identity
@@ -77,7 +77,7 @@ class References:
             segment_duration=segment_duration,
         )
         directory = Path(directory).absolute()
-        if read_only and not directory.is_dir():
+        if read_only and not (ledger_url or (directory / LEDGER_FILE).exists()):
             raise FileNotFoundError(f"no catalogue in {directory}; run `asid ingest` first")
         directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as parts:
@@ -230,7 +230,7 @@ class References:
             node_matrices=node_matrices,
             fingerprints=fingerprints,
             index=self._fingerprints.size(),
-            ledger=bytes_under(Path(database)) if database else None,
+            ledger=sum(bytes_under(Path(database + end)) for end in ("", "-wal")) if database else None,
         )
 
     def require_complete(self) -> int:

@@ -34,10 +34,12 @@ def read_rows(array: Path, rows: ArrayLike, layout: Layout) -> NDArray:
     """Rows (len(rows), *row_shape) of the array in folder ``array``; zeros where nothing was written."""
     rows = np.asarray(rows, np.int64)
     values = np.zeros((len(rows), *layout.row_shape), layout.dtype)
+    if not len(rows):
+        return values
     flat = values.reshape(len(rows), -1)
     order = np.argsort(rows, kind="stable")
     shard_of = rows[order] // layout.shard_rows
-    for positions in np.split(order, np.flatnonzero(np.diff(shard_of)) + 1) if len(rows) else []:
+    for positions in np.split(order, np.flatnonzero(np.diff(shard_of)) + 1):
         path = array / "c" / str(rows[positions[0]] // layout.shard_rows) / "/".join("0" * len(layout.row_shape))
         _read_shard(path, rows[positions] % layout.shard_rows, positions, flat, layout)
     return values

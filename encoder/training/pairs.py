@@ -21,6 +21,8 @@ from encoder.segments import SegmentGrid
 from encoder.training.stem_cache import StemCache, StemTrack
 
 _SILENT = 3e-4  # RMS (-70 dBFS) under which nothing is heard
+_MOMENTS = 20  # tried of a track before another takes its place
+_TRACKS = 50  # tried before the cache counts as silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,33 +81,37 @@ class PairMaker:
         rng = np.random.default_rng([self.seed, number])
         repeat = size > len(self.tracks)
         chosen = rng.choice(len(self.tracks), size, replace=repeat, p=self.weights)
-        pairs = [self._pair(rng, self.tracks[i]) for i in chosen]
+        pairs = [self._pair(rng, i) for i in chosen]
         low, high = np.log(self.pairing.tempo)
         limit = self.pairing.transposition
         return PairBatch(
-            references=np.stack([reference for reference, _ in pairs]),
-            queries=np.stack([query for _, query in pairs]),
+            references=np.stack([reference for reference, _, _ in pairs]),
+            queries=np.stack([query for _, query, _ in pairs]),
             tempo=np.exp(rng.uniform(low, high, size)).astype(np.float32),
             transposition=rng.uniform(-limit, limit, size).astype(np.float32),
             colour=(rng.standard_normal((2, size, 4)) * self.pairing.equaliser / 2).astype(np.float32),
-            tracks=chosen.astype(np.int64),
+            tracks=np.array([track for _, _, track in pairs], np.int64),
         )
 
-    def _pair(self, rng: np.random.Generator, track: StemTrack) -> tuple[NDArray, NDArray]:
-        """Unwarped reference and query view of one moment at which the track is heard."""
-        for _ in range(20):
-            stems = self._moment(rng, track)
-            audible = self._audible(stems)
-            if len(audible):
-                break
-        else:
-            return self._pair(rng, self.tracks[rng.choice(len(self.tracks), p=self.weights)])
-        stems = stems[audible]
+    def _pair(self, rng: np.random.Generator, number: int) -> tuple[NDArray, NDArray, int]:
+        """Unwarped reference and query view of a moment at which track `number` is heard, and whose they are."""
+        number, stems = self._heard(rng, number)
         if len(stems) == 1 or rng.random() < self.pairing.foreign_interference:
-            return self._with_foreign(rng, track, stems)
+            return *self._with_foreign(rng, self.tracks[number], stems), number
         sampled = _proper_subset(rng, len(stems))
         sample, interference = stems[sampled].sum(0), stems[~sampled].sum(0)
-        return self._views(rng, sample, sample, interference)
+        return *self._views(rng, sample, sample, interference), number
+
+    def _heard(self, rng: np.random.Generator, number: int) -> tuple[int, NDArray[np.float32]]:
+        """The audible stems of a moment of that track, or, where it is silent throughout, of another."""
+        for _ in range(_TRACKS):
+            for _ in range(_MOMENTS):
+                stems = self._moment(rng, self.tracks[number])
+                audible = self._audible(stems)
+                if len(audible):
+                    return number, stems[audible]
+            number = rng.choice(len(self.tracks), p=self.weights)
+        raise ValueError(f"{_TRACKS} tracks in a row are silent, expected audible stems; prepare other recordings")
 
     def _with_foreign(self, rng: np.random.Generator, track: StemTrack, stems: NDArray) -> tuple[NDArray, NDArray]:
         """The sample is some or all stems of this track; what is mixed over it comes from another, at equal level."""

@@ -61,7 +61,9 @@ class _Run:
         maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
         self.maker = PairMaker(cache, **maker, split="train", seed=self.schedule.seed)
         unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
-        self.front_end = FrontEnd(system.front_end, frame_hop=system.grid.frame_hop).to(device)
+        self.front_end = FrontEnd(
+            system.front_end, sample_rate=system.grid.sample_rate, frame_hop=system.grid.frame_hop
+        ).to(device)
         self.validation = self._views(unseen.batch(0, self.schedule.validation_pairs))
         with torch.random.fork_rng():
             torch.manual_seed(self.schedule.seed)
@@ -131,14 +133,14 @@ class _Run:
         """Linear warm-up, then a cosine down to the final rate."""
         s = self.schedule
         cosine = (1 + torch.cos(torch.tensor(torch.pi * step / s.total_steps)).item()) / 2
-        return min(1.0, (step + 1) / s.warmup) * (s.final_rate + (s.learning_rate - s.final_rate) * cosine)
+        return min(1.0, (step + 1) / max(s.warmup, 1)) * (s.final_rate + (s.learning_rate - s.final_rate) * cosine)
 
     def _views(self, batch) -> augment.Views:
         return augment.views(batch, self.front_end, self.system.grid)
 
     def _config(self) -> dict[str, Any]:
-        """What must be the same on resumption: all but how patiently one waits."""
-        return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, patience=1)))
+        """What must be the same on resumption: all but when to stop (a run may be prolonged or cut short)."""
+        return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
 
     def _keep(self, record: Epoch) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
