@@ -140,10 +140,11 @@ def _finite(mono: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
 
 def _ffprobe(path: Path, *, refusal: str) -> AudioInfo:
     _require_ffmpeg(path, refusal)
-    command = ["ffprobe", "-v", "error", "-show_entries", "format=duration:format_tags=title,artist,isrc", "-of", "json"]
-    found = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
-    shown = json.loads(found.stdout or "{}").get("format", {})
-    if "duration" not in shown:
+    entries = "stream=codec_type:format=duration:format_tags=title,artist,isrc"
+    command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", entries, "-of", "json", str(path)]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout or "{}")
+    shown = found.get("format", {})
+    if not found.get("streams") or "duration" not in shown:
         raise AudioError(path, f"neither libsndfile ({refusal.strip()}) nor FFmpeg reads it; expected an audio file")
     tags = {key.lower(): value for key, value in shown.get("tags", {}).items()}
     title, artist, isrc = (tags.get(key, "") for key in ("title", "artist", "isrc"))

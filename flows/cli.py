@@ -21,7 +21,7 @@ def main(debug: bool) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=EXISTING)
-@click.option("--retry", is_flag=True, help="Try files again that failed before and have not changed.")
+@click.option("--retry", is_flag=True, help="Take unchanged files again that failed or were removed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @catalogue_options
 def ingest(paths: tuple[Path, ...], retry: bool, as_json: bool, **given) -> None:
@@ -218,13 +218,14 @@ def import_published(model: Path, classifier: Path, out: Path, graph_blocks: str
 
 @main.command()
 @click.option("--out", type=EXISTING, default=Path("demo"), show_default=True, help="Folder for audio and catalogue.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other music.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def demo(out: Path, as_json: bool) -> None:
+def demo(out: Path, seed: int, as_json: bool) -> None:
     """Render a small catalogue and queries that sample it, ingest it, find what was planted."""
     prepare_prefect(out)
     from flows import show
-    from flows.demo import run_demo
+    from flows.demo import DemoSize, run_demo
 
     with show.ingestion() as progress:
-        report = run_demo(out, progress=progress)
+        report = run_demo(out, size=DemoSize(seed=seed), progress=progress)
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())

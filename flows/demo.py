@@ -12,8 +12,6 @@ from flows.find import find_samples
 from flows.settings import Settings
 from reranker.rank import Match
 
-REFERENCES, QUERIES, SAMPLE_FREE = 20, 10, 3
-
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -59,11 +57,23 @@ class Report:
         return zip(self.planted, self.replies, strict=True)
 
 
-def run_demo(out: Path, *, progress: ingest.Progress) -> Report:
+@dataclass(frozen=True, kw_only=True)
+class DemoSize:
+    """How much is rendered, and from which seed."""
+
+    references: int = 20
+    queries: int = 10
+    sample_free: int = 3
+    seed: int = 0
+
+
+def run_demo(out: Path, *, size: DemoSize, progress: ingest.Progress | None = None) -> Report:
     """Render under `out` (once), ingest, find; the catalogue stays there for further tries."""
     began = time.perf_counter()
-    references = render_catalogue(out / "catalogue", references=REFERENCES)
-    planted = render_queries(out / "queries", references, queries=QUERIES, sample_free=SAMPLE_FREE)
+    references = render_catalogue(out / "catalogue", seed=size.seed, references=size.references)
+    planted = render_queries(
+        out / "queries", references, seed=size.seed, queries=size.queries, sample_free=size.sample_free
+    )
     settings = Settings(data=out / "data")
     ingest.ingest_catalogue([out / "catalogue"], settings, progress=progress)
     replies = find_samples([p.query for p in planted], settings)

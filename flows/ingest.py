@@ -69,7 +69,7 @@ def _silent(outcome: Outcome, size: int, total: int) -> None:
 
 @flow(name="ingest-catalogue", validate_parameters=False)
 def ingest_catalogue(
-    paths: list[Path], settings: Settings, *, retry: bool = False, progress: Progress = _silent
+    paths: list[Path], settings: Settings, *, retry: bool = False, progress: Progress | None = None
 ) -> Summary:
     """Store every audio file under `paths` that is not stored yet; running it again goes on where it stopped."""
     began = time.perf_counter()
@@ -79,11 +79,12 @@ def ingest_catalogue(
     with assembly.references(settings, encoder) as references:
         todo = references.plan(files, retry=retry)
         outcomes = [Outcome(path=t.path, state="skipped") for t in todo.unchanged]
+        outcomes += [Outcome(path=t.path, state="skipped", reason="removed earlier") for t in todo.removed]
         outcomes += [Outcome(path=t.path, state="failed", reason=t.reason) for t in todo.failed]
         total = sum(p.size for p in todo.pending)
         for start in range(0, len(todo.pending), BATCH):
             batch = todo.pending[start : start + BATCH]
-            outcomes += store_batch(batch, encoder, references, settings.workers, progress, total)
+            outcomes += store_batch(batch, encoder, references, settings.workers, progress or _silent, total)
     summary = Summary(outcomes=tuple(outcomes), seconds=time.perf_counter() - began)
     publish(summary)
     return summary

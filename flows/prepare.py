@@ -18,13 +18,14 @@ def prepare_stems(
     settings: StemSettings,
     manifest: Path | None = None,
     splits: set[str] | None = None,
-    progress: Callable[[Prepared], None] = lambda record: None,
+    progress: Callable[[Prepared], None] | None = None,
 ) -> list[Prepared]:
     """Decode, render or separate every source once; running it again goes on where it stopped."""
     records = []
     for record in stems.prepare(directory, out, manifest=manifest, splits=splits, settings=settings):
         records.append(record)
-        progress(record)
+        if progress:
+            progress(record)
     create_table_artifact(key="stems", table=[_row(r) for r in records if r.status == "failed"] or [_counts(records)])
     return records
 

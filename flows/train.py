@@ -25,7 +25,13 @@ Progress = Callable[[Any], None]
 
 @flow(name="train-encoder", validate_parameters=False)
 def train_encoder(
-    cache: Path, system: System, out: Path, *, device: str = "cpu", resume: bool = True, progress: Progress = print
+    cache: Path,
+    system: System,
+    out: Path,
+    *,
+    device: str = "cpu",
+    resume: bool = True,
+    progress: Progress | None = None,
 ) -> Path:
     """Train an encoder, one record per epoch; returns the checkpoint of the best one."""
     allocator.keep_memory()
@@ -43,7 +49,7 @@ def train_reranker(
     schedule: RerankerSchedule,
     device: str = "cpu",
     resume: bool = True,
-    progress: Progress = print,
+    progress: Progress | None = None,
 ) -> Path:
     """Train a reranker on the node matrices of a frozen encoder; returns the checkpoint of the best epoch."""
     allocator.keep_memory()
@@ -53,9 +59,10 @@ def train_reranker(
     return out / reranker.train.FILE
 
 
-def _follow(key: str, records: Iterator[Any], progress: Progress) -> None:
+def _follow(key: str, records: Iterator[Any], progress: Progress | None) -> None:
     rows = []
     for record in records:
-        progress(record)
+        if progress:
+            progress(record)
         rows.append(asdict(record))
         create_table_artifact(key=key, table=rows)

@@ -85,9 +85,10 @@ class Searcher:
         ids = np.unique(candidates.segment_ids[inside])
         if not len(ids):
             return Scored(query_indices=np.zeros(0, np.int64), segment_ids=ids, scores=np.zeros(0, np.float32))
-        nodes = torch.from_numpy(self.references.node_matrices(ids)).float()
-        mine = torch.from_numpy(query.node_matrices[window]).float()
-        scores = self.classifier.scores(mine, nodes).numpy()  # (window, candidates)
+        device = self.encoder.device
+        nodes = torch.from_numpy(self.references.node_matrices(ids)).to(device).float()
+        mine = torch.from_numpy(query.node_matrices[window]).to(device).float()
+        scores = self.classifier.scores(mine, nodes).cpu().numpy()  # (window, candidates)
         best = scores.argmax(axis=0)
         return Scored(
             query_indices=query.segment_indices[window][best],

@@ -4,8 +4,8 @@ Each batch of pairs gives one positive per query view and, among the other pairs
 references (reranker/negatives.py), 1 : 3, under binary cross-entropy (NeuralSampleID, section 3.3 and 4.2). What is
 sampled for a step depends on the seed and the step alone, so a resumed run ends where an uninterrupted one does.
 
-A search meets wrong candidates far more often than one in four. The last step therefore moves the classifier's bias:
-0.5 becomes the score that a given share of wrong pairs of the validation split does not reach.
+A search meets wrong candidates far more often than one in four, so what is saved has its bias moved to an operating
+point measured on searches for nothing (reranker/operating_point.py).
 """
 
 import time
@@ -23,13 +23,12 @@ from encoder.encode import Encoder
 from encoder.training import augment, state
 from encoder.training.pairs import PairMaker
 from encoder.training.stem_cache import StemCache
-from reranker import negatives
+from reranker import negatives, operating_point
 from reranker.checkpoint import Reranker
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 
 FILE = "reranker.safetensors"
 _VALIDATION_SEED = 8_000_000
-_SURE = 1e-9  # nearer to 0 or 1 a score has no finite logit in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +37,13 @@ class RerankerSchedule:
 
     epochs: int = 5
     steps: int = 60  # per epoch
-    batch: int = 128  # pairs
+    batch: int = 512  # pairs among which negatives are mined
+    anchors: int = 64  # pairs, with their negatives, per update
     negatives: int = 3  # per positive
     learning_rate: float = 3e-4  # Adam, constant
     validation_pairs: int = 384
-    wrong_pass: float = 1e-4  # share of wrong validation pairs that score 0.5 or more after training
+    candidates: int = 5  # per query segment, when the operating point is measured
+    false_alarms: float = 0.1  # share of 20 s excerpts that sample nothing and yet reach a score of 0.5
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -50,8 +51,10 @@ class RerankerSchedule:
             raise ValueError(
                 f"reranker schedule: {self.negatives} negatives from a batch of {self.batch}, expected fewer"
             )
-        if not 0 < self.wrong_pass < 1:
-            raise ValueError(f"reranker schedule: wrong_pass is {self.wrong_pass}, expected a share between 0 and 1")
+        if not 0 < self.false_alarms < 1:
+            raise ValueError(
+                f"reranker schedule: false_alarms is {self.false_alarms}, expected a share between 0 and 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,7 @@ class _Run:
         self.maker = PairMaker(cache, **maker, split="train", seed=schedule.seed + 1_000_000)
         unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
         self.validation = self._encoded(unseen.batch(0, schedule.validation_pairs))
+        self.recordings = operating_point.recordings(cache, encoder, split="validation")
         self.config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes)
         with torch.random.fork_rng():
             torch.manual_seed(schedule.seed)
@@ -139,25 +143,28 @@ class _Run:
             pairs_per_second=steps * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
         )
-        self._keep(record, scores, quality)
+        self._keep(record, quality)
         return record
 
     def _batch(self, number: int):
         return self.maker.batch(number, self.schedule.batch)
 
     def _step(self, step: int, sides: _Sides) -> float:
+        """One batch, in several updates; its mean loss."""
         hard = negatives.mine(
             sides.query_fingerprints, sides.reference_fingerprints, sides.tracks, count=self.schedule.negatives
         )
-        anchors = torch.arange(len(hard), device=self.device)
-        query = torch.cat([anchors, anchors.repeat_interleave(hard.shape[1])])
-        reference = torch.cat([anchors, hard.flatten()])
-        truth = (query == reference).float()
         self.classifier.train()
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)  # dropout
-            logits = self.classifier(sides.queries[query], sides.references[reference])
-        loss = F.binary_cross_entropy_with_logits(logits, truth)
+            anchors = torch.arange(len(hard), device=self.device).split(self.schedule.anchors)
+            return sum(self._update(sides, part, hard[part]) for part in anchors) / len(anchors)
+
+    def _update(self, sides: _Sides, anchors: Tensor, hard: Tensor) -> float:
+        query = torch.cat([anchors, anchors.repeat_interleave(hard.shape[1])])
+        reference = torch.cat([anchors, hard.flatten()])
+        logits = self.classifier(sides.queries[query], sides.references[reference])
+        loss = F.binary_cross_entropy_with_logits(logits, (query == reference).float())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -180,27 +187,31 @@ class _Run:
     def _validation_logits(self) -> Tensor:
         """(queries, references) of the validation batch."""
         self.classifier.eval()
-        scores = self.classifier.scores(self.validation.queries, self.validation.references)
-        return scores.double().logit(eps=_SURE)
+        sides = self.validation
+        return operating_point.logits(self.classifier, sides.queries, sides.references)
 
-    def _keep(self, record: RerankerEpoch, logits: Tensor, quality: float) -> None:
+    def _keep(self, record: RerankerEpoch, quality: float) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
         if record.best:
             self.best = quality
-            self._save(logits)
+            self._save()
         kept = dict(epoch=self.epoch, best=self.best, history=self.history)
         kept |= dict(classifier=self.classifier.state_dict(), optimiser=self.optimiser.state_dict())
         state.save(self.out, self._settings(), kept)
 
-    def _save(self, logits: Tensor) -> None:
-        """The checkpoint, its bias moved so that `wrong_pass` of the wrong validation pairs reach 0.5."""
-        wrong = logits[self.validation.tracks.unsqueeze(1) != self.validation.tracks.unsqueeze(0)]
-        offset = wrong.quantile(1 - self.schedule.wrong_pass).item()
+    def _save(self) -> None:
+        """The checkpoint, its bias moved to the operating point."""
+        point = operating_point.find(
+            self.recordings,
+            self.classifier,
+            candidates=self.schedule.candidates,
+            false_alarms=self.schedule.false_alarms,
+        )
         moved = CrossAttention(self.config)
         moved.load_state_dict(self.classifier.state_dict())
         with torch.no_grad():
-            moved.logit.bias -= offset
-        provenance = dict(history=self.history, schedule=asdict(self.schedule), bias_moved_by=-offset)
+            moved.logit.bias -= point.logit
+        provenance = dict(history=self.history, schedule=asdict(self.schedule), operating_point=asdict(point))
         config = Reranker(classifier=self.config, encoder=self.encoder.digest)
         checkpoint.save(self.out / FILE, config, moved, provenance=provenance | dict(torch=torch.__version__))
 

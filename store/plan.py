@@ -2,8 +2,8 @@
 
 A file whose size and modification time are those in the ledger is taken as unchanged without being read. Otherwise its
 content is hashed: the same content at a new path, with the old path gone, is a moved file and keeps its number; other
-content makes the track pending again. A file that failed and has not changed is reported, not tried again, unless
-``retry``. A removed one comes back, since its path was given again.
+content makes the track pending again. A file that failed and has not changed is reported, not tried again, and one that
+was removed stays out, unless ``retry``.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ class Plan:
     pending: tuple[Pending, ...]
     unchanged: tuple[Track, ...]  # stored already with this checkpoint
     failed: tuple[Track, ...]  # with the reason, now or from an earlier run
+    removed: tuple[Track, ...]  # taken out by the user; they stay out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,25 +94,29 @@ def _outcome(file: _File, track: Track | None, digest: str, retry: bool) -> dict
         # A stored track stays searchable while its file is out of reach.
         stored = track is not None and track.state == "stored"
         return {} if stored else {**file.facts, "state": "failed", "reason": file.reason, "digest": digest}
-    settled = track is not None and (
-        track.content_hash == file.content_hash
-        and track.digest == digest
-        and (track.state == "stored" or (track.state == "failed" and not retry))
-    )
-    if settled:
+    if track is not None and track.content_hash == file.content_hash and _settled(track, digest, retry):
         same = (track.path, track.size, track.mtime_ns) == (file.path, file.size, file.mtime_ns)
         return {} if same else file.facts
     return {**file.facts, "state": "pending", "reason": "", "digest": digest}
 
 
+def _settled(track: Track, digest: str, retry: bool) -> bool:
+    """Whether the track of an unchanged file needs nothing done."""
+    if track.state == "removed":
+        return not retry
+    return track.digest == digest and (track.state == "stored" or (track.state == "failed" and not retry))
+
+
 def _report(catalogue: Catalogue, paths: list[Path], digest: str) -> Plan:
     tracks = {track.path: track for track in catalogue.by_paths(paths)}
     by_state = {
-        state: [tracks[path] for path in paths if tracks[path].state == state] for state in ("stored", "failed")
+        state: [tracks[path] for path in paths if tracks[path].state == state]
+        for state in ("stored", "failed", "removed")
     }
     waiting = [tracks[path] for path in paths if tracks[path].state == "pending"]
     return Plan(
         pending=tuple(Pending(number=track.number, path=track.path, size=track.size) for track in waiting),
         unchanged=tuple(by_state["stored"]),
         failed=tuple(by_state["failed"]),
+        removed=tuple(by_state["removed"]),
     )

@@ -86,11 +86,13 @@ def test_a_removed_track_is_gone_from_every_part(references, files, encode):
     assert references.require_complete() == 5
 
 
-def test_a_removed_track_can_be_added_again(references, files, encode):
+def test_a_removed_track_stays_out_until_it_is_asked_for_again(references, files, encode):
     paths = files(1)
     (track,) = add_all(references, paths, [[encode(1, range(5))]])
     references.remove(track.number)
-    (again,) = add_all(references, paths, [[encode(1, range(5))]])
+    assert [t.number for t in references.plan(paths).removed] == [track.number]
+    (pending,) = references.plan(paths, retry=True).pending
+    again = references.add(pending, [encode(1, range(5))], duration=10.0)
     assert (again.number, again.state) == (track.number, "stored")
     assert len(references.candidates(encode(1, range(1)).fingerprints, limit=9)) == 5
 

@@ -1,0 +1,229 @@
+"""The training loop: it learns, says so, keeps the best, and goes on after a kill as if nothing had happened."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from encoder import checkpoint
+from encoder.encode import KINDS, Encoder
+from encoder.training import augment, state, train
+from encoder.training.schedule import Schedule
+
+KILLED = """if True:
+    import os, signal, sys
+    from pathlib import Path
+    from encoder import checkpoint
+    from encoder.encode import KINDS
+    from encoder.training import train
+    from encoder.training.stem_cache import StemCache
+    path, cache, out = map(Path, sys.argv[1:4])
+    step = train._Run._step
+
+    def dies(run, number, views):
+        if number == int(sys.argv[4]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(run, number, views)
+
+    train._Run._step = dies
+    for record in train.train(StemCache.open(cache), checkpoint.load(path, *KINDS).config, out):
+        print(record.epoch, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cache, system, tmp_path_factory):
+    """The records of two epochs and the folder they left."""
+    out = tmp_path_factory.mktemp("uninterrupted")
+    return list(train.train(cache, system, out)), out
+
+
+def weights(out):
+    return torch.load(out / state.FILE, weights_only=True)["network"]
+
+
+def assert_same_run(records, out, expected):
+    for record, other in zip(records, expected[0][-len(records) :], strict=True):
+        assert record.loss == pytest.approx(other.loss, rel=1e-4)
+        assert (record.epoch, record.hit_rate_1, record.best) == (other.epoch, other.hit_rate_1, other.best)
+    for name, values in weights(expected[1]).items():
+        torch.testing.assert_close(weights(out)[name], values, rtol=1e-3, atol=1e-5)
+
+
+def test_every_epoch_has_a_record(uninterrupted, system):
+    records, _ = uninterrupted
+    assert [r.epoch for r in records] == [1, 2]
+    assert [r.pairs for r in records] == [32, 64]  # 4 steps of 8 pairs an epoch
+    assert all(0 <= r.hit_rate_1 <= r.hit_rate_10 <= 1 for r in records)
+    assert records[0].best
+    assert records[0].pairs_per_second > 0
+    # The last of 8 steps: cosine (1 + cos(7 pi / 8)) / 2 = 0.0381 between 7e-7 and 3e-3
+    assert records[1].learning_rate == pytest.approx(7e-7 + 0.03806 * (3e-3 - 7e-7), rel=1e-3)
+
+
+def test_a_run_killed_in_an_epoch_goes_on_after_the_last_whole_one(cache, saved, system, uninterrupted, tmp_path):
+    # Step 5 is the second of the second epoch.
+    command = [sys.executable, "-c", KILLED, saved, cache.directory, tmp_path, "5"]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed.stdout == "1\n"
+    records = list(train.train(cache, system, tmp_path))
+    assert [r.epoch for r in records] == [2]
+    assert_same_run(records, tmp_path, uninterrupted)
+    history = checkpoint.load(tmp_path / train.FILE, *KINDS).provenance["history"]
+    assert [epoch["epoch"] for epoch in history] in ([1], [1, 2])
+
+
+def test_a_run_left_after_an_epoch_is_taken_up_by_the_next(cache, system, uninterrupted, tmp_path, caplog):
+    next(train.train(cache, system, tmp_path))
+    with caplog.at_level(logging.INFO):
+        assert_same_run(list(train.train(cache, system, tmp_path)), tmp_path, uninterrupted)
+    assert "resumed after epoch 1" in caplog.text
+    assert list(train.train(cache, system, tmp_path)) == []  # done
+
+
+def test_without_resume_a_run_starts_over(cache, system, tmp_path):
+    next(train.train(cache, system, tmp_path))
+    assert next(train.train(cache, system, tmp_path, resume=False)).epoch == 1
+
+
+def test_the_state_of_other_settings_is_refused(cache, system, changed, uninterrupted):
+    _, out = uninterrupted
+    for other in (
+        changed(system, schedule={"learning_rate": 1e-3}),
+        changed(system, schedule={"steps": 9}),
+        changed(system, pairing={"gain": 10.0}),
+        changed(system, network={"hidden": 8}),
+    ):
+        with pytest.raises(ValueError, match="belongs to other settings; choose another --out, or remove it"):
+            next(train.train(cache, other, out))
+
+
+def test_a_run_may_be_prolonged_or_cut_short(cache, system, changed, tmp_path):
+    next(train.train(cache, system, tmp_path))
+    other = changed(system, schedule={"patience": 99, "epochs": 3})
+    assert [r.epoch for r in train.train(cache, other, tmp_path)] == [2, 3]
+    assert list(train.train(cache, changed(system, schedule={"epochs": 1}), tmp_path)) == []
+
+
+def test_training_ends_when_validation_no_longer_gets_better(cache, system, changed, monkeypatch, tmp_path):
+    monkeypatch.setattr(train, "retrieval", lambda network, views: (0.5, 0.5))
+    records = list(train.train(cache, changed(system, schedule={"epochs": 9, "steps": 1, "patience": 2}), tmp_path))
+    assert [r.best for r in records] == [True, False, False]
+
+
+def test_the_best_epoch_is_an_encoder_that_says_how_it_was_made(uninterrupted, system, cache):
+    records, out = uninterrupted
+    encoder = Encoder(out / train.FILE)
+    assert encoder.system == system
+    best = max(r.epoch for r in records if r.best)
+    assert [epoch["epoch"] for epoch in encoder.provenance["history"]] == list(range(1, best + 1))
+    assert encoder.provenance["data"] == {"tracks": 12, "hours": 0.02}  # 12 x 6 s
+    assert encoder.provenance["seed"] == 1
+    if best == 2:
+        network = system.build()
+        network.load_state_dict(weights(out))
+        spectra = torch.rand(2, 36, 32)
+        with torch.inference_mode():
+            expected = network.eval()(spectra).fingerprints
+            torch.testing.assert_close(encoder.network(spectra).fingerprints, expected, rtol=0, atol=5e-3)
+
+
+def test_the_loss_falls_and_retrieval_rises_on_a_small_problem(cache, system, changed, tmp_path):
+    easy = changed(
+        system,
+        schedule={"epochs": 3, "steps": 20, "batch": 12, "chunk": 12, "learning_rate": 5e-3, "validation_pairs": 6},
+        pairing={"gain": 0.0, "transposition": 0.0, "tempo": (1.0, 1.0), "offset": 0.05},
+    )
+    records = list(train.train(cache, easy, tmp_path))
+    assert records[-1].loss < records[0].loss - 0.2
+    assert max(r.hit_rate_1 for r in records) > 1 / 6  # chance
+
+
+def test_a_loss_that_is_no_number_stops_the_run(cache, system, monkeypatch, tmp_path):
+    monkeypatch.setattr(train.losses, "nt_xent", lambda references, *_, **__: references.sum() * torch.nan)
+    with pytest.raises(FloatingPointError, match="loss is nan at step 0; lower the learning rate"):
+        next(train.train(cache, system, tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_leaves_the_random_state_of_others_alone(cache, system, uninterrupted, tmp_path):
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    first = next(train.train(cache, system, tmp_path))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.loss == pytest.approx(uninterrupted[0][0].loss, rel=1e-4)
+
+
+def test_retrieval_counts_ties_against_us():
+    class Look(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.Module() if x is None else _Encoded(x[:, :, 0])
+
+    class _Encoded:
+        def __init__(self, fingerprints):
+            self.fingerprints = fingerprints
+
+    # Similarities of queries (rows) and references: the first finds its own, the second ties with the third, the
+    # third prefers the first.
+    references = torch.tensor([[1.0, 0], [0, 1], [0, 1]])
+    queries = torch.tensor([[1.0, 0], [0, 1], [1, 0.5]])
+    views = augment.Views(references.unsqueeze(2), queries.unsqueeze(2), torch.arange(3))
+    assert train.retrieval(Look(), views) == (pytest.approx(1 / 3), 1.0)
+
+
+def test_warm_up_rises_linearly_and_may_be_left_out(cache, system, changed, tmp_path):
+    run = train._Run(cache, changed(system, schedule={"warmup": 4, "steps": 1000}), tmp_path, torch.device("cpu"))
+    assert [run._rate(step) for step in range(3)] == pytest.approx([3e-3 / 4, 3e-3 / 2, 3e-3 * 3 / 4], rel=1e-3)
+    run.schedule = Schedule(warmup=0, learning_rate=1.0)
+    assert run._rate(0) == pytest.approx(1.0)
+    assert run._rate(run.schedule.total_steps) == pytest.approx(7e-7)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [({"batch": 1}, "at least 2"), ({"epochs": 0}, "epochs is 0, expected more than 0"), ({"chunk": 0}, "chunk is 0")],
+)
+def test_an_impossible_schedule_is_refused(values, reason):
+    with pytest.raises(ValueError, match=reason):
+        Schedule(**values)
+
+
+def test_the_next_batch_is_made_while_this_one_is_used():
+    began, ended = [], []
+
+    def make(number):
+        began.append(number)
+        time.sleep(0.05)
+        ended.append(number)
+        return number * 10
+
+    seen = []
+    for number, item in state.ahead(make, 3, 3):
+        time.sleep(0.02)
+        assert len(began) == min(len(seen) + 2, 3)
+        seen.append((number, item))
+    assert seen == [(3, 30), (4, 40), (5, 50)]
+    assert began == ended == [3, 4, 5]
+
+
+def test_an_error_in_the_making_of_a_batch_comes_through():
+    def make(number):
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(state.ahead(make, 0, 2))
+
+
+def test_a_state_half_written_is_not_seen(tmp_path):
+    settings, device = {"a": 1}, torch.device("cpu")
+    assert state.load(tmp_path, settings, device) is None
+    state.save(tmp_path, settings, {"epoch": 1})
+    (tmp_path / f"{state.FILE}.unfinished").write_bytes(b"half")
+    assert state.load(tmp_path, settings, device) == {"epoch": 1}
+    assert os.listdir(tmp_path)

@@ -1,0 +1,75 @@
+"""The main job end to end, with the shipped weights: what is stored is found, where it is."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from flows.answers import clock
+from flows.find import find_samples
+from flows.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def excerpt(music, tmp_path_factory):
+    """Twelve seconds of the second piece from 20 s on."""
+    source = sorted(music.iterdir())[1]
+    wave, rate = soundfile.read(source)
+    path = tmp_path_factory.mktemp("queries") / "excerpt.wav"
+    soundfile.write(path, wave[20 * rate : 32 * rate], rate)
+    return path, source
+
+
+def test_an_excerpt_is_found_first_with_its_place_in_the_documented_json(asid, catalogue, excerpt):
+    query, source = excerpt
+    result = asid("find", query, "--data", catalogue, "--json")
+    assert result.exit_code == 0, result.output
+    (reply,) = json.loads(result.stdout)["queries"]
+    assert (reply["query"], reply["found"], reply["error"]) == (str(query), True, None)
+    match = reply["matches"][0]
+    assert match["reference"]["path"] == str(source)
+    assert match["confidence"] is None
+    assert set(match) == {"reference", "score", "confidence", "occurrences"}
+    place = match["occurrences"][0]
+    assert set(place) == {"query_span", "reference_span", "tempo_ratio", "transposition"}
+    # A hit is a pair of 4.1 s segments on a grid of 0.512 s; a repeated phrase may be found at another return.
+    assert place["query_span"][0] < place["query_span"][1] <= 12.5
+    assert place["tempo_ratio"] is None
+
+
+def test_the_table_names_reference_score_and_both_spans(asid, catalogue, excerpt):
+    query, source = excerpt
+    shown = asid("find", query, "--data", catalogue).stdout
+    assert str(source) in shown
+    assert " from " in shown
+
+
+def test_the_very_file_is_left_out_unless_asked_for(asid, catalogue, excerpt):
+    _, source = excerpt
+    for flags, expected in (((), False), (("--include-self",), True)):
+        result = asid("find", source, "--data", catalogue, "--json", *flags)
+        found = [m["reference"]["path"] for m in json.loads(result.stdout)["queries"][0]["matches"]]
+        assert (str(source) in found) is expected
+
+
+def test_top_and_min_score_limit_what_is_shown(asid, catalogue, excerpt):
+    query, _ = excerpt
+    one = json.loads(asid("find", query, "--data", catalogue, "--json", "--top", 1, "--no-rerank").stdout)
+    assert len(one["queries"][0]["matches"]) == 1
+    none = json.loads(asid("find", query, "--data", catalogue, "--json", "--min-score", 1e6).stdout)
+    assert none["queries"][0] | {"duration": 0} == {
+        "query": str(query), "found": False, "duration": 0, "error": None, "matches": [],
+    }  # fmt: skip
+
+
+def test_the_flow_answers_a_batch_as_the_command_does(catalogue, excerpt, tmp_path):
+    query, source = excerpt
+    soundfile.write(tmp_path / "short.wav", np.ones(3200) * 0.1, 16_000)
+    replies = find_samples([query, tmp_path / "short.wav"], Settings(data=catalogue))
+    assert replies[0].answer.matches[0].reference.path == source
+    assert "0.20 s" in replies[1].error
+
+
+def test_seconds_are_shown_as_a_clock():
+    assert [clock(s) for s in (0, 5.04, 59.96, 61.5, 3600)] == ["0:00.0", "0:05.0", "1:00.0", "1:01.5", "60:00.0"]

@@ -1,0 +1,92 @@
+"""Ingestion through a real Prefect run, a real Milvus and a real Zarr store."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from flows.ingest import discover, ingest_catalogue
+from flows.settings import Settings
+
+
+def settings(data):
+    return Settings(data=data, workers=2)
+
+
+def states(summary):
+    return {state: len(summary.having(state)) for state in ("stored", "skipped", "failed")}
+
+
+def test_ingesting_twice_does_nothing_the_second_time(catalogue, music):
+    summary = ingest_catalogue([music], settings(catalogue))
+    assert states(summary) == {"stored": 0, "skipped": 4, "failed": 0}
+
+
+def test_a_broken_file_is_a_line_with_its_reason_and_the_rest_is_stored(tmp_path, music):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(next(music.glob("*.flac")), folder / "good.flac")
+    (folder / "text.wav").write_text("no audio")
+    soundfile.write(folder / "short.wav", np.ones(3200) * 0.1, 16_000)
+    soundfile.write(folder / "silent.wav", np.zeros(80_000), 16_000)
+    summary = ingest_catalogue([folder], settings(tmp_path / "data"))
+    assert states(summary) == {"stored": 2, "skipped": 0, "failed": 2}
+    reasons = {o.path.name: o.reason for o in summary.having("failed")}
+    assert "0.20 s" in reasons["short.wav"]
+    assert reasons["text.wav"]
+    assert {o.path.name: o.segments for o in summary.having("stored")}["silent.wav"] == 0
+
+
+def test_files_are_discovered_by_suffix_in_order_and_in_subfolders(tmp_path):
+    for name in ("b.wav", "a/c.FLAC", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [p.name for p in discover([tmp_path])] == ["c.FLAC", "b.wav"]
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        discover([tmp_path / "x"])
+
+
+def test_after_kill_9_ingestion_goes_on_and_nothing_stored_is_lost(tmp_path, music):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for n in range(6):  # six copies with one sample changed, so that each is a track of its own
+        wave, rate = soundfile.read(next(music.glob("*.flac")))
+        wave[n] = 0.5
+        soundfile.write(folder / f"{n}.flac", wave, rate)
+    code = (
+        "import sys; from pathlib import Path; from flows.ingest import ingest_catalogue; "
+        "from flows.settings import Settings; "
+        "ingest_catalogue.fn([Path(sys.argv[1])], Settings(data=Path(sys.argv[2]), workers=1), "
+        "progress=lambda o, size, total: print(o.path.name, flush=True))"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, folder, tmp_path / "data"], stdout=subprocess.PIPE, text=True)
+    first = [run.stdout.readline().strip() for _ in range(2)]
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    time.sleep(0.5)
+    summary = ingest_catalogue([folder], settings(tmp_path / "data"))
+    skipped = [o.path.name for o in summary.having("skipped")]
+    assert len(skipped) >= 2
+    assert set(first) <= set(skipped)
+    assert states(summary)["stored"] == 6 - len(skipped)
+    assert states(ingest_catalogue([folder], settings(tmp_path / "data")))["skipped"] == 6
+
+
+def test_a_removed_track_is_no_longer_found_and_stays_out(asid, tmp_path, music):
+    data = tmp_path / "data"
+    files = sorted(music.iterdir())[:2]
+    assert asid("ingest", *files, "--data", data).exit_code == 0
+    result = asid("remove", files[0], "--data", data)
+    assert "removed 1" in result.stdout
+    summary = json.loads(asid("ingest", *files, "--data", data, "--json").stdout)
+    assert (summary["stored"], summary["skipped"]) == (0, 2)
+    answer = json.loads(asid("find", files[0], "--data", data, "--json", "--include-self").stdout)
+    found = {m["reference"]["path"] for q in answer["queries"] for m in q["matches"]}
+    assert str(files[0]) not in found

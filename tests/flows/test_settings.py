@@ -1,0 +1,26 @@
+"""Settings: file, environment, arguments, in rising order of weight."""
+
+import pytest
+
+from flows import settings
+
+
+def test_arguments_outweigh_the_environment_which_outweighs_the_file(tmp_path, monkeypatch):
+    file = tmp_path / "s.toml"
+    file.write_text('data = "/from/file"\nmilvus_uri = "http://file:1"\nworkers = 3\n[ranking]\ncandidates = 9\n')
+    monkeypatch.setenv("ASID_MILVUS_URI", "http://environment:1")
+    found = settings.load(file, data=tmp_path, ranking={"top": 2, "minimum": None})
+    assert (found.data, found.milvus_uri, found.workers) == (tmp_path, "http://environment:1", 3)
+    assert (found.ranking.candidates, found.ranking.top, found.ranking.minimum) == (9, 2, 0.0)
+
+
+@pytest.mark.parametrize("text", ["nodes = 3\n", "[ranking]\nlimit = 3\n"])
+def test_unknown_keys_are_refused_by_name(tmp_path, text):
+    (tmp_path / "s.toml").write_text(text)
+    with pytest.raises(ValueError, match="unknown key"):
+        settings.load(tmp_path / "s.toml")
+
+
+def test_a_missing_settings_file_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such settings file"):
+        settings.load(tmp_path / "s.toml")

@@ -1,0 +1,82 @@
+"""Preparing and training through the commands, at the smallest size that means something."""
+
+import csv
+
+import pytest
+import soundfile
+
+from evaluation.synthesis import compose, render
+
+
+@pytest.fixture(scope="module")
+def multitracks(tmp_path_factory):
+    """Four pieces as stems of 26 s, two of them for validation, with a manifest."""
+    folder = tmp_path_factory.mktemp("multitracks")
+    rows = []
+    for seed in range(4):
+        for stem, wave in list(render(compose(100 + seed, duration=27.0), sample_rate=16_000).items())[:3]:
+            soundfile.write(folder / f"{seed}-{stem}.flac", wave, 16_000)
+            split = "train" if seed < 2 else "validation"
+            rows.append([f"{seed}-{stem}", f"stems:{seed}", stem, f"{seed}-{stem}.flac", split, "stem"])
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "group", "stem", "file", "split", "kind"], *rows])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(multitracks, tmp_path_factory):
+    from click.testing import CliRunner
+
+    from flows.cli import main
+
+    out = tmp_path_factory.mktemp("cache")
+    result = CliRunner().invoke(
+        main, ["prepare", "stems", str(multitracks), "--out", str(out), "--min-beats", "0", "--workers", "1"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "4 stored" in result.stdout
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(cache, tmp_path_factory):
+    from click.testing import CliRunner
+
+    from flows.cli import main
+
+    out = tmp_path_factory.mktemp("encoder")
+    changes = ["epochs=1", "steps=2", "batch=8", "validation_pairs=16"]
+    options = [o for c in changes for o in ("--set", c)]
+    result = CliRunner().invoke(main, ["train", "encoder", str(cache), "--out", str(out), *options])
+    assert result.exit_code == 0, result.output
+    assert "hit_rate_10" in result.stderr
+    return out / "encoder.safetensors"
+
+
+def test_an_encoder_and_its_reranker_train_and_work_together(asid, cache, trained, multitracks, tmp_path):
+    changes = ("epochs=1", "steps=1", "batch=8", "validation_pairs=16")
+    options = [o for c in changes for o in ("--set", c)]
+    result = asid("train", "reranker", cache, "--encoder", trained, "--out", tmp_path / "r", *options)
+    assert result.exit_code == 0, result.output
+    assert "auroc" in result.stderr
+    data = tmp_path / "data"
+    query = multitracks / "0-bass.flac"
+    assert asid("ingest", query, "--data", data, "--encoder", trained).exit_code == 0
+    reranker = tmp_path / "r" / "reranker.safetensors"
+    found = asid("find", query, "--data", data, "--encoder", trained, "--reranker", reranker, "--include-self")
+    assert found.exit_code == 0, found.output
+
+
+def test_misspelt_and_impossible_settings_are_refused_in_one_line(asid, cache, tmp_path):
+    for change, words in (("epoch=1", "unknown key"), ("epochs=many", "as int"), ("epochs=0", "more than 0")):
+        result = asid("train", "encoder", cache, "--out", tmp_path, "--set", change)
+        assert result.exit_code == 1
+        assert words in result.stderr
+    result = asid("train", "encoder", cache, "--out", tmp_path, "--system", "nothing")
+    assert "expected one of" in result.stderr
+
+
+def test_a_folder_that_is_no_cache_is_told(asid, tmp_path):
+    result = asid("train", "encoder", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "nowhere" in result.stderr
