@@ -1,10 +1,10 @@
 """Truncation: how much audio a file announces, so that one that was cut short is told from a whole one.
 
-    wav, aiff, au, w64   the header holds the size of the audio; libsndfile corrects a wrong one and notes it in its log
-    ogg, opus            the last page carries an end-of-stream bit; libsndfile notes its absence in its log
-    flac, mp3            the header holds the number of samples, to be compared with what is decoded
-    mp3 without a Xing   nothing is announced: libsndfile guesses from the first frame's bit rate, which at a variable
-    or Info header       rate is off by any factor, so a cut cannot be told and none is claimed
+wav, aiff, au, w64   the header holds the size of the audio; libsndfile corrects a wrong one and notes it in its log
+ogg, opus            the last page carries an end-of-stream bit; libsndfile notes its absence in its log
+flac, mp3            the header holds the number of samples, to be compared with what is decoded
+mp3 without a Xing   nothing is announced: libsndfile guesses from the first frame's bit rate, which at a variable
+or Info header       rate is off by any factor, so a cut cannot be told and none is claimed
 """
 
 import re

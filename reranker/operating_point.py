@@ -18,6 +18,7 @@ from encoder.training.stem_cache import StemCache, StemTrack
 from reranker.cross_attention import CrossAttention
 
 _QUERY = 40  # segments of a query: 20 s, compared with the whole other half
+_MOST_QUERIES = 120  # in both halves together; each costs about half a CPU-second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def find(
     for references, queries in (halves, halves[::-1]):
         fingerprints = torch.cat([r.fingerprints for r in references])
         nodes = torch.cat([r.node_matrices for r in references])
-        for query in _queries(queries):
+        for query in _spread(list(_queries(queries)), _MOST_QUERIES // 2):
             best.append(_best(query, fingerprints, nodes, classifier, candidates))
             sizes.append(len(nodes))
     logit = float(np.quantile(best, 1 - false_alarms))
@@ -81,6 +82,11 @@ def _queries(tracks: list[Recording]) -> Iterator[tuple[Tensor, Tensor]]:
     for track in tracks:
         for start in range(0, len(track.fingerprints) - _QUERY + 1, _QUERY):
             yield track.fingerprints[start : start + _QUERY], track.node_matrices[start : start + _QUERY]
+
+
+def _spread(items: list, count: int) -> list:
+    """At most `count` of the items, evenly spaced."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
 
 
 def _best(

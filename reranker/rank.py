@@ -89,8 +89,8 @@ def occurrences(scored: Scored, *, hop: float, duration: float) -> tuple[Occurre
     graph = coo_array((np.ones(len(near), bool), tuple(near.T)), shape=(len(starts), len(starts)))
     groups, label = connected_components(graph, directed=False)
     strength = np.bincount(label, weights=scored.scores, minlength=groups)
-    found = []
-    for group in np.argsort(-strength, kind="stable"):
-        low, high = starts[label == group].min(axis=0), starts[label == group].max(axis=0) + duration
-        found.append(Occurrence(query_span=(low[0], high[0]), reference_span=(low[1], high[1])))
-    return tuple(found)
+    low, high = np.full((groups, 2), np.inf), np.full((groups, 2), -np.inf)
+    np.minimum.at(low, label, starts)
+    np.maximum.at(high, label, starts + duration)
+    spans = np.stack([low, high], axis=2)[np.argsort(-strength, kind="stable")]  # (groups, 2, 2): side, end
+    return tuple(Occurrence(query_span=tuple(q), reference_span=tuple(r)) for q, r in spans.tolist())

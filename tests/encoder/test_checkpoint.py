@@ -125,16 +125,16 @@ def test_any_damaged_byte_is_noticed_unless_it_only_tells_where_the_weights_come
     whole = checkpoint.load(saved, *KINDS)
     rng = np.random.default_rng(0)
     places = [*range(8), *rng.integers(8, 6000, 60), *rng.integers(6000, len(data), 20)]
+    refused = 0
     for place in places:
         damaged = bytearray(data)
         damaged[place] ^= 1
         path.write_bytes(damaged)
         try:
-            found = checkpoint.load(path, *KINDS)
-        except CheckpointError as error:
-            assert "\n" not in str(error)
-        else:
-            assert found.digest == whole.digest
+            assert checkpoint.load(path, *KINDS).digest == whole.digest
+        except CheckpointError:  # and no other error
+            refused += 1
+    assert refused > 0.9 * len(places)
 
 
 def test_a_configuration_of_another_version_is_refused(saved, tmp_path):

@@ -5,8 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from encoder.gnn import PAPER, GraphBlock, GraphEncoder, GraphNetwork, InstanceBatchNorm, PatchInput, Stage
-from encoder.gnn import Projector, StandardInput
+from encoder.gnn import (
+    PAPER,
+    GraphBlock,
+    GraphEncoder,
+    GraphNetwork,
+    InstanceBatchNorm,
+    PatchInput,
+    Projector,
+    Stage,
+    StandardInput,
+)
 from encoder.systems import ASID, NEURALSAMPLEID, named
 
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from encoder.segments import SegmentGrid
-from encoder.training.pairs import PairMaker, Pairing, _proper_subset
+from encoder.training.pairs import Pairing, PairMaker, _proper_subset
 from encoder.training.stem_cache import Stem, StemTrack
 
 GRID = SegmentGrid(frame_hop=256, frames=16, step=4, minimum_samples=3840)
@@ -132,7 +132,9 @@ def test_equations_6_to_8_hold_sample_by_sample():
     assert 192 < max(shifts) <= 320
 
 
-@pytest.mark.xfail(strict=True, reason="the query view begins (longest - window) / 2 samples, 1 s, before its reference")
+@pytest.mark.xfail(
+    strict=True, reason="the query view begins (longest - window) / 2 samples, 1 s, before its reference"
+)
 def test_both_views_share_their_middle_whatever_the_tempo():
     pairs = four_and_three()
     batch = pairs.batch(0, 40)
@@ -213,9 +215,7 @@ def test_a_cache_of_nothing_but_silence_is_refused():
 def test_foreign_interference_comes_with_its_probability(probability):
     pairs = maker(noise(3, seed=1), noise(3, seed=2), pairing=replace(PAIRING, foreign_interference=probability))
     batch = pairs.batch(0, 120)
-    foreign = [
-        bool(placed(query, pairs.cache.stems[1 - track])) for query, track in zip(batch.queries, batch.tracks)
-    ]
+    foreign = [bool(placed(query, pairs.cache.stems[1 - track])) for query, track in zip(batch.queries, batch.tracks)]
     # Standard deviation of the share of 120: at most 0.042
     assert np.mean(foreign) == pytest.approx(probability, abs=0.13 if 0 < probability < 1 else 0)
 

@@ -24,3 +24,10 @@ def test_unknown_keys_are_refused_by_name(tmp_path, text):
 def test_a_missing_settings_file_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such settings file"):
         settings.load(tmp_path / "s.toml")
+
+
+@pytest.mark.parametrize("name", ["laptop", "server"])
+def test_the_settings_in_deploy_are_valid(request, name, monkeypatch):
+    monkeypatch.delenv("ASID_MILVUS_URI", raising=False)
+    found = settings.load(request.config.rootpath / "deploy" / "settings" / f"{name}.toml")
+    assert (found.milvus_uri is None) is (name == "laptop")

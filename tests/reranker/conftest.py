@@ -1,0 +1,78 @@
+"""A small encoder with random weights and stems of six artists, for training and searching in a moment."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from encoder import checkpoint
+from encoder.encode import Encoder
+from encoder.gnn import GraphNetwork, Stage
+from encoder.segments import SegmentGrid
+from encoder.spectrogram import LogFrequency
+from encoder.systems import System
+from encoder.training.pairs import Pairing
+from encoder.training.stem_cache import Stem, StemCache, StemCacheWriter, StemTrack
+
+RATE = 16_000
+SYSTEM = System(
+    name="small",
+    about="for tests",
+    front_end=LogFrequency(bins=36, f_min=110.0, bins_per_octave=9),
+    network=GraphNetwork(
+        stages=(Stage(channels=8), Stage(channels=12, stride=(3, 4), blocks=1)),
+        node_channels=16,
+        neighbours=3,
+        expansion=1,
+        pooling="bands",
+        hidden=32,
+        dimensions=16,
+    ),
+    grid=SegmentGrid(frames=32, step=8, minimum_samples=16_000),  # segments of 1.024 s every 0.256 s
+    pairing=Pairing(gain=3.0, transposition=1.0, tempo=(0.9, 1.1)),
+)
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory):
+    """Two encoders of the same shape with different weights."""
+    made = []
+    for seed in (0, 1):
+        path = tmp_path_factory.mktemp("encoder") / "small.safetensors"
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            checkpoint.save(path, replace(SYSTEM, about=f"seed {seed}"), SYSTEM.build(), provenance={})
+        made.append(Encoder(path))
+    return made
+
+
+@pytest.fixture(scope="session")
+def encoder(encoders):
+    return encoders[0]
+
+
+@pytest.fixture(scope="session")
+def music():
+    """``music(seed, seconds)``: a new note with two overtones every quarter of a second, (samples,)."""
+
+    def music(seed: int, seconds: float) -> np.ndarray:
+        rng, time = np.random.default_rng(seed), np.arange(RATE // 4) / RATE
+        pitches = 110 * 2 ** (rng.integers(0, 40, int(4 * seconds)) / 12)
+        notes = [sum(np.sin(2 * np.pi * f * k * time) / k for k in (1, 2, 3)) * np.exp(-4 * time) for f in pitches]
+        return (0.2 * np.concatenate(notes)).astype(np.float32)
+
+    return music
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory, music):
+    """Eight tracks of 5 s for training, six of 24 s by as many artists for validation, two stems each."""
+    directory = tmp_path_factory.mktemp("stems")
+    with StemCacheWriter(directory) as writer:
+        for number in range(14):
+            stems = tuple(Stem(name=name, start=0, scale=0.0) for name in ("lead", "bass"))
+            split, seconds = ("train", 5) if number < 8 else ("validation", 24)
+            track = StemTrack(track=str(number), group=str(number), split=split, stems=stems, length=0)
+            writer.append(track, [music(2 * number, seconds), music(2 * number + 1, seconds)])
+    return StemCache.open(directory)

@@ -1,0 +1,58 @@
+"""Hard negatives: hand-made similarities prove which pairs are mined."""
+
+import math
+
+import pytest
+import torch
+
+from reranker.negatives import mine
+
+
+def at(*degrees):
+    """Unit vectors at these angles: similarity falls as angles part."""
+    return torch.tensor([[math.cos(math.radians(d)), math.sin(math.radians(d))] for d in degrees])
+
+
+def test_the_most_similar_wrong_references_are_mined_hardest_first():
+    queries = at(0, 100, 205, 300)
+    references = at(10, 90, 210, 310)
+    # Distances in degrees of each query to references 0 .. 3, its own left out:
+    #   query 0:   -   90  150   50  ->  3, 1, 2
+    #   query 1:  90    -  110  150  ->  0, 2, 3
+    #   query 2: 165  115    -  105  ->  3, 1, 0
+    #   query 3:  70  150   90    -  ->  0, 2, 1
+    mined = mine(queries, references, torch.arange(4), count=3)
+    assert mined.tolist() == [[3, 1, 2], [0, 2, 3], [3, 1, 0], [0, 2, 1]]
+    assert mine(queries, references, torch.arange(4), count=1).tolist() == [[3], [0], [3], [0]]
+
+
+def test_the_positive_is_never_mined_however_unlike_it_is():
+    queries = at(0, 90, 180)
+    references = at(180, 90, 1)  # the positives of queries 0 and 2 are their opposites, that of query 1 is the same
+    # Query 1 at 90 degrees: 89 to reference 2, 90 to reference 0.
+    assert mine(queries, references, torch.arange(3), count=2).tolist() == [[2, 1], [2, 0], [0, 1]]
+
+
+def test_other_moments_of_the_same_track_are_never_mined():
+    queries, references = at(0, 5, 90, 95), at(0, 5, 90, 95)
+    tracks = torch.tensor([7, 7, 3, 3])
+    # Query 0 (track 7): references 2 and 3 remain, at 90 and 95 degrees.
+    assert mine(queries, references, tracks, count=2).tolist() == [[2, 3], [2, 3], [1, 0], [1, 0]]
+
+
+def test_what_is_mined_is_wrong_in_a_large_random_batch():
+    generator = torch.Generator().manual_seed(0)
+    queries, references = (torch.nn.functional.normalize(torch.randn(64, 8, generator=generator)) for _ in range(2))
+    tracks = torch.randint(0, 20, (64,), generator=generator)
+    mined = mine(queries, references, tracks, count=3)
+    assert (tracks[mined] != tracks.unsqueeze(1)).all()
+    for i in range(64):
+        wrong = [j for j in range(64) if tracks[j] != tracks[i]]
+        hardest = sorted(wrong, key=lambda j: -float(queries[i] @ references[j]))[:3]
+        assert mined[i].tolist() == hardest
+
+
+def test_a_batch_with_too_few_wrong_references_is_refused():
+    views = at(0, 10, 20, 30)
+    with pytest.raises(ValueError, match="a query has 1 wrong references in its batch, expected 2; use larger batches"):
+        mine(views, views, torch.tensor([1, 1, 1, 2]), count=2)
