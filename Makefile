@@ -10,7 +10,7 @@ demo: $(READY)  ## render a small catalogue, ingest it, find what was sampled
 	$(BIN)/asid demo
 
 test: lint  ## ruff, import rules, tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -54,6 +54,7 @@ def save(path: Path, config: Any, network: nn.Module, *, provenance: dict[str, A
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     save_file(weights, unfinished, metadata={_HEADER: json.dumps(header)})
+    unfinished.chmod(0o644)  # safetensors writes for the owner only; an installation may serve others
     os.replace(unfinished, path)
     return header["digest"]
 

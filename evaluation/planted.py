@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from evaluation.sampling import TREATMENTS, Laid, Sample, Treatment, lay, sample
 from evaluation.synthesis import Piece, compose, mix, render
 
-VERSION = 1  # of the audio; raise it whenever a change here or in what it imports changes a sample
+VERSION = 2  # of the audio; raise it whenever a change here or in what it imports changes a sample
 SAMPLE_RATE = 22050  # Hz
 _SEEDS = 100_000  # pieces a seed may use: catalogue from 0, new material from 50 000, unknown sources from 75 000
 _OTHER, _UNKNOWN = 50_000, 75_000
 # Ogg is left out: libsndfile draws the stream's number from the clock, so two runs would differ.
-_FORMATS = ({"format": "FLAC", "subtype": "PCM_16"}, {"format": "MP3"}, {"format": "WAV", "subtype": "PCM_16"})
+_LOSSLESS = ({"format": "FLAC", "subtype": "PCM_16"}, {"format": "WAV", "subtype": "PCM_16"})
+_ANY = (*_LOSSLESS, {"format": "MP3"})  # of queries; libsndfile's longer mp3s make its own decoder complain on stderr
 _BLOCK = 1 << 16  # samples written at once
 
 
@@ -51,7 +52,7 @@ class Planted:
 
 
 def render_catalogue(directory: Path, *, seed: int = 0, references: int = 20, workers: int = 2) -> tuple[Path, ...]:
-    """Compose and write the references (flac, mp3, wav, with title and artist); returns their paths in order."""
+    """Compose and write the references (flac and wav, with title and artist); returns their paths in order."""
     if references < 1:
         raise ValueError(f"references must be 1 or more, got {references}")
     pieces = [compose(seed * _SEEDS + number) for number in range(references)]
@@ -62,7 +63,7 @@ def render_catalogue(directory: Path, *, seed: int = 0, references: int = 20, wo
         return paths
     _clear(record)
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(_write_reference, paths, range(references), pieces))
+        list(pool.map(_write_reference, paths, pieces))
     _write_record(record, request, paths)
     return paths
 
@@ -126,8 +127,8 @@ def _plant(directory: Path, seed: int, number: int, source: Piece, reference: Pa
     taken = sample(source, render(source, sample_rate=SAMPLE_RATE), treatment, sample_rate=SAMPLE_RATE, rng=rng)
     other = _other_material(source, treatment, seed * _SEEDS + _OTHER + number)
     laid = lay(taken, other, treatment, sample_rate=SAMPLE_RATE, rng=rng)
-    path = directory / f"query-{number + 1:02d}{_suffix(number)}"
-    _write_audio(path, laid.wave, number)
+    path = directory / f"query-{number + 1:02d}{_suffix(number, _ANY)}"
+    _write_audio(path, laid.wave)
     if reference is None:
         return Planted(
             query=path, reference=None, occurrences=(), level=None, how="samples a piece outside the catalogue"
@@ -162,21 +163,21 @@ def _occurrences(laid: Laid, taken: Sample, treatment: Treatment) -> tuple[Occur
 # -- files ------------------------------------------------------------------------------------------------------
 
 
-def _suffix(number: int) -> str:
-    return "." + _FORMATS[number % len(_FORMATS)]["format"].lower()
+def _suffix(number: int, formats: Sequence[dict[str, str]]) -> str:
+    return "." + formats[number % len(formats)]["format"].lower()
 
 
 def _reference_name(piece: Piece, number: int) -> str:
-    return f"{number + 1:02d}-{piece.title.lower().replace(' ', '-')}{_suffix(number)}"
+    return f"{number + 1:02d}-{piece.title.lower().replace(' ', '-')}{_suffix(number, _LOSSLESS)}"
 
 
-def _write_reference(path: Path, number: int, piece: Piece) -> None:
-    _write_audio(path, mix(render(piece, sample_rate=SAMPLE_RATE)), number, piece)
+def _write_reference(path: Path, piece: Piece) -> None:
+    _write_audio(path, mix(render(piece, sample_rate=SAMPLE_RATE)), piece)
 
 
-def _write_audio(path: Path, wave: NDArray[np.float32], number: int, piece: Piece | None = None) -> None:
+def _write_audio(path: Path, wave: NDArray[np.float32], piece: Piece | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = _FORMATS[number % len(_FORMATS)]
+    options = next(f for f in _ANY if f["format"].lower() == path.suffix[1:])
     with soundfile.SoundFile(path, "w", samplerate=SAMPLE_RATE, channels=1, **options) as file:
         if piece:
             file.title, file.artist = piece.title, piece.artist

@@ -65,7 +65,7 @@ class PairMaker:
     def __init__(
         self, cache: StemCache, pairing: Pairing, grid: SegmentGrid, n_fft: int, *, split: str, seed: int
     ) -> None:
-        self.cache, self.pairing, self.grid, self.seed = cache, pairing, grid, seed
+        self.cache, self.pairing, self.grid, self.n_fft, self.seed = cache, pairing, grid, n_fft, seed
         self.window = grid.window(1, n_fft)
         self.longest = pairing.query_samples(grid, n_fft)
         self.tracks = [t for t in cache.tracks if t.split == split and t.length >= grid.sample_rate]
@@ -83,11 +83,12 @@ class PairMaker:
         chosen = rng.choice(len(self.tracks), size, replace=repeat, p=self.weights)
         pairs = [self._pair(rng, i) for i in chosen]
         low, high = np.log(self.pairing.tempo)
+        tempo = np.exp(rng.uniform(low, high, size)).astype(np.float32)
         limit = self.pairing.transposition
         return PairBatch(
             references=np.stack([reference for reference, _, _ in pairs]),
-            queries=np.stack([query for _, query, _ in pairs]),
-            tempo=np.exp(rng.uniform(low, high, size)).astype(np.float32),
+            queries=np.stack([self._centred(query, speed) for (_, query, _), speed in zip(pairs, tempo)]),
+            tempo=tempo,
             transposition=rng.uniform(-limit, limit, size).astype(np.float32),
             colour=(rng.standard_normal((2, size, 4)) * self.pairing.equaliser / 2).astype(np.float32),
             tracks=np.array([track for _, _, track in pairs], np.int64),
@@ -136,6 +137,14 @@ class PairMaker:
         start = (len(reference) - self.window) // 2
         query = gain * sample[shift : shift + self.longest] + interference[margin : margin + self.longest]
         return reference[start : start + self.window].astype(np.float32), query.astype(np.float32)
+
+    def _centred(self, query: NDArray, tempo: float) -> NDArray:
+        """The query view moved so that what warping reads, from its first sample on, is its middle.
+
+        Both views then share their middle whatever the tempo; what lies behind is not read.
+        """
+        read = round((self.grid.frames - 1) * self.grid.frame_hop * float(tempo)) + self.n_fft
+        return np.roll(query, -((len(query) - read) // 2))
 
     def _moment(self, rng: np.random.Generator, track: StemTrack) -> NDArray[np.float32]:
         """All stems around a random moment: (stems, longest window and the offset on both sides)."""

@@ -18,6 +18,15 @@ from encoder.training.stem_cache import Stem, StemCache, StemCacheWriter, StemTr
 RATE = 16_000
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Networks this small are slowed by a second thread, on a busy machine by a factor of ten and more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def system():
     """Segments of 32 frames (1 s), 36 log-frequency bins, 5 x 4 nodes of 16 channels, fingerprints of 16."""

@@ -132,9 +132,6 @@ def test_equations_6_to_8_hold_sample_by_sample():
     assert 192 < max(shifts) <= 320
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the query view begins (longest - window) / 2 samples, 1 s, before its reference"
-)
 def test_both_views_share_their_middle_whatever_the_tempo():
     pairs = four_and_three()
     batch = pairs.batch(0, 40)

@@ -18,10 +18,12 @@ from encoder.training.schedule import Schedule
 KILLED = """if True:
     import os, signal, sys
     from pathlib import Path
+    import torch
     from encoder import checkpoint
     from encoder.encode import KINDS
     from encoder.training import train
     from encoder.training.stem_cache import StemCache
+    torch.set_num_threads(1)  # as here: sums in another order differ in the last bit, which Adam blows up
     path, cache, out = map(Path, sys.argv[1:4])
     step = train._Run._step
 

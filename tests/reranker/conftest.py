@@ -34,6 +34,15 @@ SYSTEM = System(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Networks this small are slowed by a second thread, on a busy machine by a factor of ten and more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory):
     """Two encoders of the same shape with different weights."""
