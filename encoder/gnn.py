@@ -93,7 +93,11 @@ class GraphEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
         x = self.nodes(x.flatten(2).transpose(1, 2))  # (batch, nodes, node channels), frequency-major
-        return Encoded(x, self.projector(x))
+        return Encoded(x, self.fingerprints(x))
+
+    def fingerprints(self, node_matrices: Tensor) -> Tensor:
+        """Fingerprints (batch, dimensions) of node matrices (batch, nodes, node channels)."""
+        return self.projector(node_matrices)
 
 
 class PatchInput(nn.Module):

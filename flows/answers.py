@@ -44,9 +44,9 @@ def to_json(replies: Iterable[Reply]) -> dict[str, Any]:
 
 
 def to_text(reply: Reply) -> str:
-    """A few lines for people."""
+    """A few lines for people; one where there is an error."""
     if reply.answer is None:
-        return f"{reply.query}\n  not searched: {reply.error}"
+        return f"{reply.query}: {reply.error}"
     if not reply.answer.matches:
         return f"{reply.query}\n  no sample found"
     return "\n".join([str(reply.query), *(line for m in reply.answer.matches for line in _lines(m))])

@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from encoder import allocator
 from encoder.encode import Encoder
 from flows.settings import Settings
 from reranker import checkpoint as reranker_checkpoint
@@ -13,14 +14,25 @@ from store.references import References
 
 
 def encoder(settings: Settings) -> Encoder:
-    """The encoder that the settings name; raises CheckpointError."""
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but PyTorch sees no GPU here; use --device cpu")
-    return Encoder(settings.encoder, device=settings.device)
+    """The encoder that the settings name; raises CheckpointError, and ValueError for a device that is not there."""
+    allocator.keep_memory()
+    return Encoder(settings.encoder, device=usable(settings.device))
 
 
-def references(settings: Settings, made_by: Encoder, *, read_only: bool = False) -> References:
-    """The catalogue under the data directory; raises IndexMismatch, IndexUnavailable, FileNotFoundError."""
+def usable(device: str) -> str:
+    """The device itself; ValueError where PyTorch cannot use it."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a CPU build of PyTorch asserts that there is CUDA
+        raise ValueError(f"device is {device!r}, which PyTorch cannot use here; use --device cpu") from error
+    return device
+
+
+def references(settings: Settings, made_by: Encoder, *, read_only: bool = False, verify: bool = True) -> References:
+    """The catalogue under the data directory.
+
+    Raises IndexMismatch, IndexUnavailable, FileNotFoundError, and IndexIncomplete unless `verify` is off.
+    """
     return References.open(
         settings.data,
         digest=made_by.digest,
@@ -34,20 +46,22 @@ def references(settings: Settings, made_by: Encoder, *, read_only: bool = False)
         ledger_url=settings.ledger_url,
         index=settings.index,
         read_only=read_only,
+        verify=verify,
     )
 
 
-def searcher(settings: Settings, catalogue: References, asking: Encoder, *, rerank: bool = True) -> Searcher:
+def searcher(settings: Settings, stored: References, asking: Encoder, *, rerank: bool = True) -> Searcher:
     """Ready to answer; without `rerank` candidates keep their similarity as score."""
     classifier = None
     if rerank:
         classifier = reranker_checkpoint.load(settings.reranker, encoder=asking.digest).to(asking.device)
-    return Searcher(asking, catalogue, classifier, settings.ranking)
+    return Searcher(asking, stored, classifier, settings.ranking)
 
 
-def the_track(catalogue: References, wanted: str) -> Track:
-    """The one stored track of that number, path or title; LookupError where there is none or more than one."""
-    found = [t for t in catalogue.catalogue.find(int(wanted) if wanted.isdigit() else wanted) if t.state == "stored"]
+def the_track(stored: References, wanted: str) -> Track:
+    """The one stored track of that number, else path or title; LookupError where there is none or more than one."""
+    found = [t for t in stored.catalogue.find(wanted) if t.state == "stored"]
+    found = [t for t in found if str(t.number) == wanted] or found  # a title may look like a number
     if len(found) != 1:
         numbers = ", ".join(f"{t.number} ({t.path})" for t in found[:5])
         raise LookupError(

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from flows.options import EXISTING, OneLineErrors, catalogue_options, prepare_prefect, read_settings, training_options
+from flows.options import (
+    PATH,
+    OneLineErrors,
+    catalogue_options,
+    changed,
+    prepare_prefect,
+    read_settings,
+    training_options,
+)
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -20,29 +28,36 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.argument("paths", nargs=-1, required=True, type=PATH)
 @click.option("--retry", is_flag=True, help="Take unchanged files again that failed or were removed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @catalogue_options
 def ingest(paths: tuple[Path, ...], retry: bool, as_json: bool, **given) -> None:
-    """Store recordings as references: files, or folders searched through. Goes on where it stopped."""
+    """Store recordings as references: files, or folders searched through. Goes on where it stopped.
+
+    Exit 1 where a file given by name cannot be used, or none at all.
+    """
     settings = read_settings(**given)
     prepare_prefect(settings.data)
     from flows import show
-    from flows.ingest import ingest_catalogue
+    from flows.ingest import discover, ingest_catalogue
 
+    discover(paths)  # once more in the flow, but a wrong path is told before a Prefect server has started
     with show.ingestion() as progress:
         summary = ingest_catalogue(list(paths), settings, retry=retry, progress=progress)
     click.echo(json.dumps(show.summary_json(summary), indent=2) if as_json else show.summary_text(summary))
+    failed = {outcome.path for outcome in summary.having("failed")}
+    if len(failed) == len(summary.outcomes) or failed.intersection(path.absolute() for path in paths):
+        raise SystemExit(1)
 
 
 @main.command()
-@click.argument("queries", nargs=-1, required=True, type=EXISTING)
+@click.argument("queries", nargs=-1, required=True, type=PATH)
 @click.option("--top", type=click.IntRange(1), help="Matches shown per query.  [default: 5]")
 @click.option("--min-score", type=float, help="Show only matches with at least this score.")
 @click.option("--no-rerank", is_flag=True, help="Rank by the similarity of fingerprints alone.")
 @click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
-@click.option("--reranker", type=EXISTING, help="Reranker checkpoint.  [default: the shipped one]")
+@click.option("--reranker", type=PATH, help="Reranker checkpoint.  [default: the shipped one]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (its form: README, Output).")
 @catalogue_options
 def find(
@@ -63,14 +78,13 @@ def find(
         searcher = assembly.searcher(settings, references, encoder, rerank=not no_rerank)
         replies = []
         for query in queries:
-            replies.append(answers.answer(searcher, query, include_self=include_self))
-            if not as_json:
-                click.echo(answers.to_text(replies[-1]))
+            replies.append(reply := answers.answer(searcher, query, include_self=include_self))
+            if reply.error:
+                click.echo(f"asid: {answers.to_text(reply)}", err=True)
+            elif not as_json:
+                click.echo(answers.to_text(reply))
     if as_json:
         click.echo(json.dumps(answers.to_json(replies), indent=2))
-    for reply in replies:
-        if reply.error:
-            click.echo(f"asid: {reply.query}: {reply.error}", err=True)
     if any(reply.error for reply in replies):
         raise SystemExit(1)
 
@@ -87,6 +101,17 @@ def remove(tracks: tuple[str, ...], **given) -> None:
         for track in [assembly.the_track(references, wanted) for wanted in tracks]:
             references.remove(track.number)
             click.echo(f"removed {track.number}  {track.path}")
+
+
+@main.command()
+@catalogue_options
+def reindex(**given) -> None:
+    """Fill Milvus anew from what Zarr keeps; no audio is decoded."""
+    settings = read_settings(**given)
+    from flows import assembly
+
+    with assembly.references(settings, assembly.encoder(settings), verify=False) as references:
+        click.echo(f"{references.rebuild()} segments in Milvus")
 
 
 @main.command()
@@ -107,16 +132,16 @@ def prepare() -> None:
 
 
 @prepare.command()
-@click.argument("directory", type=EXISTING)
-@click.option("--out", type=EXISTING, required=True, help="Folder of the stem cache.")
-@click.option("--manifest", type=EXISTING, help="CSV with title, artist, licence, group, stem, split of each file.")
+@click.argument("directory", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the stem cache.")
+@click.option("--manifest", type=PATH, help="CSV with title, artist, licence, group, stem, split of each file.")
 @click.option("--split", "splits", multiple=True, help="Only these splits of the manifest (may be repeated).")
 @click.option("--separate", help="Separate recordings with this demucs model (a name, or a folder that holds one).")
 @click.option(
     "--min-beats", type=click.IntRange(0), help="Leave out tracks with fewer beats; 0 keeps all.  [default: 32]"
 )
-@click.option("--beat-checkpoint", type=EXISTING, help="beat_this checkpoint; without one, librosa's tracker is used.")
-@click.option("--soundfont", type=EXISTING, help="For MIDI files.  [default: Debian's General MIDI soundfont]")
+@click.option("--beat-checkpoint", type=PATH, help="beat_this checkpoint; without one, librosa's tracker is used.")
+@click.option("--soundfont", type=PATH, help="For MIDI files.  [default: Debian's General MIDI soundfont]")
 @click.option("--workers", type=click.IntRange(1), help="Sources decoded or rendered at the same time.  [default: 2]")
 @click.option("--device", default="cpu", show_default=True, help="For demucs and beat_this.")
 def stems(directory: Path, out: Path, manifest: Path | None, splits: tuple[str, ...], **given) -> None:
@@ -141,7 +166,7 @@ def train() -> None:
 
 
 @train.command("encoder")
-@click.argument("cache", type=EXISTING)
+@click.argument("cache", type=PATH)
 @click.option("--system", default="asid", show_default=True, help="Recipe, one of `asid info --systems`.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
 @training_options
@@ -155,13 +180,13 @@ def train_encoder(cache: Path, system: str, changes: tuple[str, ...], out: Path,
     from flows.train import train_encoder
 
     recipe = systems.named(system)
-    recipe = replace(recipe, schedule=show.changed(recipe.schedule, changes))
+    recipe = replace(recipe, schedule=changed(recipe.schedule, changes))
     click.echo(train_encoder(cache, recipe, out, device=device, resume=resume, progress=show.epoch))
 
 
 @train.command("reranker")
-@click.argument("cache", type=EXISTING)
-@click.option("--encoder", type=EXISTING, help="Encoder checkpoint.  [default: the shipped one]")
+@click.argument("cache", type=PATH)
+@click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
 @training_options
 def train_reranker(
@@ -173,7 +198,7 @@ def train_reranker(
     from flows.train import train_reranker
     from reranker.train import RerankerSchedule
 
-    schedule = show.changed(RerankerSchedule(), changes)
+    schedule = changed(RerankerSchedule(), changes)
     click.echo(
         train_reranker(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
     )
@@ -185,11 +210,11 @@ def evaluate() -> None:
 
 
 @evaluate.command("excerpts")
-@click.argument("paths", nargs=-1, required=True, type=EXISTING)
-@click.option("--out", type=EXISTING, required=True, help="Folder for the rendered queries and result.json.")
-@click.option("--count", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--reranker", type=EXISTING, help="Reranker checkpoint.  [default: the shipped one]")
+@click.argument("paths", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder for the rendered queries and result.json.")
+@click.option("--count", type=click.IntRange(1), default=50, show_default=True, help="Excerpts, one a recording.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, other excerpts.")
+@click.option("--reranker", type=PATH, help="Reranker checkpoint.  [default: the shipped one]")
 @catalogue_options
 def evaluate_excerpts(paths: tuple[Path, ...], out: Path, count: int, seed: int, **given) -> None:
     """Pitch and stretch excerpts of stored recordings (files or folders PATHS) and count which are found first."""
@@ -204,10 +229,16 @@ def evaluate_excerpts(paths: tuple[Path, ...], out: Path, count: int, seed: int,
 
 
 @main.command("import-published")
-@click.argument("model", type=EXISTING)
-@click.argument("classifier", type=EXISTING)
-@click.option("--out", type=EXISTING, required=True, help="Folder for encoder.safetensors and reranker.safetensors.")
-@click.option("--graph-blocks", type=click.Choice(["bypassed", "active"]), default="bypassed", show_default=True)
+@click.argument("model", type=PATH)
+@click.argument("classifier", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder for encoder.safetensors and reranker.safetensors.")
+@click.option(
+    "--graph-blocks",
+    type=click.Choice(["bypassed", "active"]),
+    default="bypassed",
+    show_default=True,
+    help="As the released code runs the network, or with its stored graph blocks at work.",
+)
 def import_published(model: Path, classifier: Path, out: Path, graph_blocks: str) -> None:
     """Turn the released NeuralSampleID files MODEL.pth and CLF.pth into checkpoints of ours."""
     from flows.published import import_released
@@ -217,7 +248,7 @@ def import_published(model: Path, classifier: Path, out: Path, graph_blocks: str
 
 
 @main.command()
-@click.option("--out", type=EXISTING, default=Path("demo"), show_default=True, help="Folder for audio and catalogue.")
+@click.option("--out", type=PATH, default=Path("demo"), show_default=True, help="Folder for audio and catalogue.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other music.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def demo(out: Path, seed: int, as_json: bool) -> None:

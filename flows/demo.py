@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.planted import Planted, render_catalogue, render_queries
-from flows import ingest
+from flows import assembly, ingest
 from flows.answers import Reply, clock
 from flows.find import find_samples
 from flows.settings import Settings
@@ -70,12 +70,14 @@ class DemoSize:
 def run_demo(out: Path, *, size: DemoSize, progress: ingest.Progress | None = None) -> Report:
     """Render under `out` (once), ingest, find; the catalogue stays there for further tries."""
     began = time.perf_counter()
-    references = render_catalogue(out / "catalogue", seed=size.seed, references=size.references)
+    folder = out / f"seed-{size.seed}"
+    references = render_catalogue(folder / "catalogue", seed=size.seed, references=size.references)
     planted = render_queries(
-        out / "queries", references, seed=size.seed, queries=size.queries, sample_free=size.sample_free
+        folder / "queries", references, seed=size.seed, queries=size.queries, sample_free=size.sample_free
     )
-    settings = Settings(data=out / "data")
-    ingest.ingest_catalogue([out / "catalogue"], settings, progress=progress)
+    # What one encoder stored, another cannot read: after an update of the weights the demo ingests anew.
+    settings = Settings(data=folder / f"data-{assembly.encoder(Settings()).digest[:12]}")
+    ingest.ingest_catalogue([folder / "catalogue"], settings, progress=progress)
     replies = find_samples([p.query for p in planted], settings)
     return Report(planted=planted, replies=tuple(replies), seconds=time.perf_counter() - began)
 

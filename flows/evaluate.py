@@ -17,7 +17,7 @@ from reranker.search import Searcher
 from store.references import References
 
 
-@flow(name="evaluate-excerpts", validate_parameters=False)
+@flow(name="evaluate-excerpts")
 def evaluate_excerpts(paths: list[Path], out: Path, settings: Settings, *, how: ExcerptSettings) -> dict[str, Any]:
     """Share of warped excerpts whose recording stands first; the recordings must be stored."""
     encoder = assembly.encoder(settings)

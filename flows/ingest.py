@@ -9,9 +9,10 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from queue import Full, Queue
 
@@ -20,7 +21,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from encoder import allocator, audio
+from encoder import audio
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from flows import assembly
@@ -67,14 +68,13 @@ def _silent(outcome: Outcome, size: int, total: int) -> None:
     pass
 
 
-@flow(name="ingest-catalogue", validate_parameters=False)
+@flow(name="ingest-catalogue")
 def ingest_catalogue(
     paths: list[Path], settings: Settings, *, retry: bool = False, progress: Progress | None = None
 ) -> Summary:
     """Store every audio file under `paths` that is not stored yet; running it again goes on where it stopped."""
     began = time.perf_counter()
     files = discover(paths)
-    allocator.keep_memory()
     encoder = assembly.encoder(settings)
     with assembly.references(settings, encoder) as references:
         todo = references.plan(files, retry=retry)
@@ -99,9 +99,10 @@ def store_batch(
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))  # one track a core beats all cores on one track
     try:
-        for pending, blocks in _encoded(batch, encoder, workers):
-            outcomes.append(store(pending, blocks, references))
-            progress(outcomes[-1], pending.size, total)
+        with closing(_encoded(batch, encoder, workers)) as encoded:
+            for pending, blocks in encoded:
+                outcomes.append(store(pending, blocks, references))
+                progress(outcomes[-1], pending.size, total)
     finally:
         torch.set_num_threads(threads)
     return outcomes
@@ -114,9 +115,10 @@ def store(pending: Pending, blocks: Iterable[Encoding], references: References) 
         track = references.add(
             pending, blocks, duration=tags.duration, title=tags.title, artist=tags.artist, isrc=tags.isrc
         )
-    except audio.AudioError as error:
-        references.failed(pending.number, error.reason)
-        return Outcome(path=pending.path, state="failed", reason=error.reason)
+    except ValueError as error:  # AudioError, or what the store refuses: a recording of more than nine hours
+        reason = error.reason if isinstance(error, audio.AudioError) else str(error)
+        references.failed(pending.number, reason)
+        return Outcome(path=pending.path, state="failed", reason=reason)
     return Outcome(path=track.path, state="stored", seconds=track.duration, segments=track.segments)
 
 
@@ -126,13 +128,18 @@ def discover(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder; check the path")
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in audio.SUFFIXES and p.is_file())
+        found = sorted(p for p in path.rglob("*") if _is_audio(p))
         if path.is_dir() and not found:
             raise FileNotFoundError(
                 f"{path}: holds no audio file, expected at least one (wav, flac, mp3, ogg, m4a ...)"
             )
         files += found if path.is_dir() else [path]
     return files
+
+
+def _is_audio(path: Path) -> bool:
+    # Hidden files bear the names of others without their content (`._song.mp3` of macOS).
+    return path.suffix.lower() in audio.SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def publish(summary: Summary) -> None:
@@ -142,16 +149,22 @@ def publish(summary: Summary) -> None:
     create_table_artifact(key="ingestion", table=rows or [counts], description=f"{counts}, {summary.seconds:.0f} s")
 
 
-def _encoded(batch: Iterable[Pending], encoder: Encoder, workers: int) -> Iterator[tuple[Pending, Iterator[Encoding]]]:
-    """Each track with its blocks, `workers` tracks being encoded ahead in threads of their own."""
-    running: deque[tuple[Pending, _Ahead]] = deque()
+def _encoded(
+    batch: Iterable[Pending], encoder: Encoder, workers: int
+) -> Generator[tuple[Pending, Iterable[Encoding]], None, None]:
+    """Each track with its blocks, `workers` tracks being encoded ahead in threads of their own.
+
+    A thread is told to stop when its track's turn is over, whether its blocks were taken or not.
+    """
+    coming, running = iter(batch), deque()
     try:
-        for pending in batch:
-            running.append((pending, _Ahead(encoder.blocks(pending.path))))
-            if len(running) > workers:
-                yield running.popleft()
-        while running:
-            yield running.popleft()
+        while True:
+            for pending in islice(coming, workers + 1 - len(running)):
+                running.append((pending, _Ahead(encoder.blocks(pending.path))))
+            if not running:
+                return
+            yield running[0]
+            running.popleft()[1].stop()
     finally:
         for _, ahead in running:
             ahead.stop()
@@ -174,13 +187,15 @@ class _Ahead:
             yield item
 
     def stop(self) -> None:
-        """Give up what was not taken."""
+        """Give up what was not taken; the block that is being worked on is finished by itself."""
         self._stopped.set()
 
     def _work(self) -> None:
         try:
             for item in self._items:
                 self._put((item, None))
+                if self._stopped.is_set():
+                    return
             self._put((None, None))
         except Exception as error:  # noqa: BLE001 (raised again in the thread that reads)
             self._put((None, error))

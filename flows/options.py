@@ -1,23 +1,31 @@
 """Options that commands share, and how a domain error becomes one line."""
 
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-EXISTING = click.Path(path_type=Path)
+if TYPE_CHECKING:  # imported late, so that --help stays quick
+    from flows.settings import Settings
+
+PATH = click.Path(path_type=Path)
+# What a wrong file, address, device or setting surfaces as; RuntimeError is PyTorch's, libsndfile's and Prefect's.
+_TOLD = (ValueError, LookupError, OSError, ArithmeticError, RuntimeError, ImportError)
 
 
 def catalogue_options(command: Callable) -> Callable:
     """--data, --settings, --milvus-uri, --encoder, --device: which catalogue, seen by which encoder."""
     for option in (
         click.option("--device", help="cpu or cuda.  [default: cpu]"),
-        click.option("--encoder", type=EXISTING, help="Encoder checkpoint.  [default: the shipped one]"),
+        click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]"),
         click.option("--milvus-uri", help="A Milvus server.  [default: Milvus Lite in the data directory]"),
-        click.option("--settings", "settings_file", type=EXISTING, help="TOML file with these and more settings."),
-        click.option("--data", type=EXISTING, help="Data directory.  [default: ~/.local/share/asid]"),
+        click.option("--settings", "settings_file", type=PATH, help="TOML file with these and more settings."),
+        click.option("--data", type=PATH, help="Data directory.  [default: ~/.local/share/asid]"),
     ):
         command = option(command)
     return command
@@ -28,17 +36,32 @@ def training_options(command: Callable) -> Callable:
     for option in (
         click.option("--resume/--restart", default=True, help="Go on from what is in --out, or begin anew."),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
-        click.option("--out", type=EXISTING, required=True, help="Folder of the run: state and checkpoint."),
+        click.option("--out", type=PATH, required=True, help="Folder of the run: state and checkpoint."),
     ):
         command = option(command)
     return command
 
 
-def read_settings(*, settings_file: Path | None, **given):
-    """Settings of a command; imports late, so that --help stays quick."""
+def read_settings(*, settings_file: Path | None, **given: Any) -> "Settings":
+    """Settings of a command: from its file, the environment and its options."""
     from flows import settings
 
     return settings.load(settings_file, **given)
+
+
+def changed(schedule: Any, changes: Sequence[str]) -> Any:
+    """A schedule with some values changed by KEY=VALUE; ValueError for an unknown key or a value of another type."""
+    kinds = {f.name: type(getattr(schedule, f.name)) for f in fields(schedule)}
+    values = {}
+    for change in changes:
+        key, _, text = change.partition("=")
+        if key not in kinds:
+            raise ValueError(f"--set {change}: unknown key, expected one of {', '.join(kinds)}")
+        try:
+            values[key] = kinds[key](text)
+        except ValueError as error:
+            raise ValueError(f"--set {change}: expected {key} as {kinds[key].__name__}") from error
+    return replace(schedule, **values)
 
 
 def prepare_prefect(home: Path | None = None) -> None:
@@ -46,7 +69,7 @@ def prepare_prefect(home: Path | None = None) -> None:
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",  # a failed flow would log the traceback of what is told in one line
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
     if "PREFECT_API_URL" not in os.environ:
@@ -57,16 +80,22 @@ def prepare_prefect(home: Path | None = None) -> None:
         defaults["PREFECT_HOME"] = str(folder)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # A logger of Prefect outside of its own level, which warns of a slow machine.
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)
 
 
 class OneLineErrors(click.Group):
     """Domain errors end a command with one line and exit 1; --debug lets them rise."""
 
-    def invoke(self, context: click.Context):
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
         try:
             return super().invoke(context)
-        except (ValueError, LookupError, OSError, ArithmeticError) as error:
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click's own business, though a RuntimeError or an OSError
+        except _TOLD as error:
             if context.params.get("debug"):
                 raise
-            click.echo(f"asid: {' '.join(str(error).split())}", err=True)
+            lines = (line.strip() for line in str(error).splitlines())
+            click.echo(f"asid: {next(filter(None, lines), type(error).__name__)}", err=True)
             sys.exit(1)

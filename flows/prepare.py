@@ -8,9 +8,10 @@ from prefect.artifacts import create_table_artifact
 
 from encoder.training import stems
 from encoder.training.stems import Prepared, StemSettings
+from flows import assembly
 
 
-@flow(name="prepare-stems", validate_parameters=False)
+@flow(name="prepare-stems")
 def prepare_stems(
     directory: Path,
     out: Path,
@@ -21,6 +22,7 @@ def prepare_stems(
     progress: Callable[[Prepared], None] | None = None,
 ) -> list[Prepared]:
     """Decode, render or separate every source once; running it again goes on where it stopped."""
+    assembly.usable(settings.device)
     records = []
     for record in stems.prepare(directory, out, manifest=manifest, splits=splits, settings=settings):
         records.append(record)

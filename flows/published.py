@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from encoder import checkpoint, systems
 from encoder.published import import_encoder
@@ -10,7 +10,9 @@ from reranker.checkpoint import Reranker
 from reranker.published import import_classifier
 
 
-def import_released(model: Path, classifier: Path, out: Path, *, graph_blocks: Any = "bypassed") -> tuple[Path, Path]:
+def import_released(
+    model: Path, classifier: Path, out: Path, *, graph_blocks: Literal["bypassed", "active"] = "bypassed"
+) -> tuple[Path, Path]:
     """Write out/encoder.safetensors and out/reranker.safetensors, at full precision; nothing pickled is executed."""
     network = import_encoder(model, graph_blocks=graph_blocks)
     attention = import_classifier(classifier)

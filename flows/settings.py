@@ -2,7 +2,7 @@
 
     data = "/srv/asid"                    # settings.toml; every key may be left away
     milvus_uri = "http://milvus:19530"
-    ledger_url = "postgresql://asid@db/asid"
+    ledger_url = "postgresql://asid@db/asid"    # its driver (psycopg2) is not among the dependencies
     device = "cuda"
     workers = 8
 
@@ -70,10 +70,13 @@ def _text(file: Path) -> str:
     return file.read_text()
 
 
-def _built(kind: type, table: Mapping[str, Any], where: str):
+def _built(kind: type, table: Mapping[str, Any], where: str) -> Any:
     unknown = set(table) - set(kind.__dataclass_fields__)
     if unknown:
         raise ValueError(
             f"{where}: unknown key {sorted(unknown)[0]!r}, expected some of {', '.join(kind.__dataclass_fields__)}"
         )
-    return kind(**table)
+    try:
+        return kind(**table)
+    except TypeError as error:  # text where a number is expected, and the like
+        raise ValueError(f"{where}: a value is of the wrong type ({error}); see flows/settings.py") from error

@@ -1,51 +1,51 @@
 """Show: progress on stderr, and summaries as text or JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from encoder import systems as recipes
-from encoder.training.stems import Prepared
 from flows import assembly
-from flows.ingest import Outcome, Summary
-from flows.ingest import Progress as IngestProgress
 from flows.settings import Settings
+
+if TYPE_CHECKING:  # flows.ingest imports prefect, which `asid info` can do without
+    from encoder.training.stems import Prepared
+    from flows.ingest import Outcome, Summary
+    from flows.ingest import Progress as IngestProgress
 
 _PACKAGES = ("asid", "torch", "pymilvus", "milvus-lite", "zarr", "prefect", "dgl", "soundfile", "soxr")
 
 
 @contextmanager
-def ingestion() -> Iterator[IngestProgress]:
+def ingestion() -> Iterator["IngestProgress"]:
     """A bar over the bytes to be read, with files done and the rate as a multiple of real time."""
     with _bar(TextColumn("{task.fields[files]} files  {task.fields[rate]}")) as bar:
         task = bar.add_task("ingest", total=None, files=0, rate="")
         heard = 0.0
 
-        def progress(outcome: Outcome, size: int, total: int) -> None:
+        def progress(outcome: "Outcome", size: int, total: int) -> None:
             nonlocal heard
             heard += outcome.seconds
             row = bar.tasks[0]
             rate = f"{heard / max(row.elapsed or 0, 1e-3):.0f} x real time"
             bar.update(task, total=total, advance=size, files=row.fields["files"] + 1, rate=rate)
-            if outcome.state == "failed":
-                bar.console.print(f"failed  {outcome.path}: {outcome.reason}", markup=False, highlight=False)
 
         yield progress
 
 
 @contextmanager
-def preparation() -> Iterator[Any]:
+def preparation() -> Iterator[Callable[["Prepared"], None]]:
     """A bar over the sources of a stem cache."""
     with _bar(TextColumn("{task.fields[track]}")) as bar:
         task = bar.add_task("prepare", total=None, track="")
 
-        def progress(record: Prepared) -> None:
+        def progress(record: "Prepared") -> None:
             bar.update(task, total=record.total, completed=record.position, track=record.track)
 
         yield progress
@@ -57,7 +57,7 @@ def epoch(record: Any) -> None:
     click.echo("  ".join(shown), err=True)
 
 
-def summary_text(summary: Summary) -> str:
+def summary_text(summary: "Summary") -> str:
     """The counts and rate of an ingestion, then every failure with its reason."""
     counts = ", ".join(f"{len(summary.having(state))} {state}" for state in ("stored", "skipped", "failed"))
     rate = summary.audio_seconds / max(summary.seconds, 1e-9)
@@ -66,7 +66,7 @@ def summary_text(summary: Summary) -> str:
     return "\n".join([f"{counts}; {spent} ({rate:.0f} x real time)" if summary.audio_seconds else counts, *failures])
 
 
-def summary_json(summary: Summary) -> dict[str, Any]:
+def summary_json(summary: "Summary") -> dict[str, Any]:
     """The same as JSON values."""
     return {
         **{state: len(summary.having(state)) for state in ("stored", "skipped", "failed")},
@@ -76,7 +76,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     }
 
 
-def preparation_text(records: Sequence[Prepared]) -> str:
+def preparation_text(records: Sequence["Prepared"]) -> str:
     """How many sources came to what, then every failure with its reason."""
     states = sorted({r.status for r in records})
     counts = ", ".join(f"{sum(r.status == s for r in records)} {s}" for s in states)
@@ -97,10 +97,11 @@ def info(settings: Settings) -> dict[str, Any]:
         "encoder_digest": encoder.digest,
         "versions": {name: metadata.version(name) for name in _PACKAGES},
     }
-    if not settings.data.is_dir():
+    try:
+        with assembly.references(settings, encoder, read_only=True) as references:
+            return facts | {"catalogue": asdict(references.counts()), "bytes": asdict(references.sizes())}
+    except FileNotFoundError:
         return facts | {"catalogue": None}
-    with assembly.references(settings, encoder, read_only=True) as references:
-        return facts | {"catalogue": asdict(references.counts()), "bytes": asdict(references.sizes())}
 
 
 def facts_text(facts: dict[str, Any], indent: str = "") -> str:
@@ -111,21 +112,6 @@ def facts_text(facts: dict[str, Any], indent: str = "") -> str:
         lines.append(f"{indent}{key}" if nested else f"{indent}{key:<16} {value}")
         lines += [facts_text(value, indent + "  ")] if nested else []
     return "\n".join(lines)
-
-
-def changed(schedule: Any, changes: Sequence[str]) -> Any:
-    """A schedule with some values changed by KEY=VALUE; ValueError for an unknown key or a value of another type."""
-    kinds = {f.name: type(getattr(schedule, f.name)) for f in fields(schedule)}
-    values = {}
-    for change in changes:
-        key, _, text = change.partition("=")
-        if key not in kinds:
-            raise ValueError(f"--set {change}: unknown key, expected one of {', '.join(kinds)}")
-        try:
-            values[key] = kinds[key](text)
-        except ValueError as error:
-            raise ValueError(f"--set {change}: expected {key} as {kinds[key].__name__}") from error
-    return replace(schedule, **values)
 
 
 def _bar(*columns: TextColumn) -> Progress:

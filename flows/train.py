@@ -14,16 +14,17 @@ from prefect.artifacts import create_table_artifact
 
 import reranker.train
 from encoder import allocator
-from encoder.encode import Encoder
 from encoder.systems import System
 from encoder.training import train
 from encoder.training.stem_cache import StemCache
+from flows import assembly
+from flows.settings import Settings
 from reranker.train import RerankerSchedule
 
 Progress = Callable[[Any], None]
 
 
-@flow(name="train-encoder", validate_parameters=False)
+@flow(name="train-encoder")
 def train_encoder(
     cache: Path,
     system: System,
@@ -35,12 +36,13 @@ def train_encoder(
 ) -> Path:
     """Train an encoder, one record per epoch; returns the checkpoint of the best one."""
     allocator.keep_memory()
+    device = assembly.usable(device)
     records = train.train(StemCache.open(cache), system, out, device=device, resume=resume)
     _follow("encoder-training", records, progress)
     return out / train.FILE
 
 
-@flow(name="train-reranker", validate_parameters=False)
+@flow(name="train-reranker")
 def train_reranker(
     cache: Path,
     encoder: Path | None,
@@ -52,8 +54,7 @@ def train_reranker(
     progress: Progress | None = None,
 ) -> Path:
     """Train a reranker on the node matrices of a frozen encoder; returns the checkpoint of the best epoch."""
-    allocator.keep_memory()
-    frozen = Encoder(encoder, device=device)
+    frozen = assembly.encoder(Settings(encoder=encoder, device=device))
     records = reranker.train.train(StemCache.open(cache), frozen, out, schedule=schedule, device=device, resume=resume)
     _follow("reranker-training", records, progress)
     return out / reranker.train.FILE

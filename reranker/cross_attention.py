@@ -32,6 +32,7 @@ class CrossAttentionConfig:
     heads: int = 4
     hidden: int = 128
     dropout: float = 0.3
+    matching: bool = False  # let the classifier see how well the nodes match; off: the paper's
 
     def __post_init__(self) -> None:
         for name in ("channels", "nodes", "heads", "hidden"):
@@ -57,29 +58,47 @@ class CrossAttention(nn.Module):
         self.hidden = nn.Linear(channels, config.hidden)
         self.dropout = nn.Dropout(config.dropout)
         self.logit = nn.Linear(config.hidden, 1)
+        self.norm = nn.LayerNorm(channels) if config.matching else nn.Identity()
+        self.matching = Matching(config) if config.matching else None
+        if config.matching:
+            # Equal at first, so that before any training a node attends to the nodes that are like it.
+            self.key.load_state_dict(self.query.state_dict())
 
-    def forward(self, query_nodes: Tensor, reference_nodes: Tensor) -> Tensor:
-        """Logits (pairs,) of (pairs, nodes, channels) against (pairs, nodes, channels); higher: more likely a match."""
+    def forward(self, query_nodes: Tensor, reference_nodes: Tensor, similarities: Tensor | None = None) -> Tensor:
+        """Logits (pairs,) of (pairs, nodes, channels) against (pairs, nodes, channels); higher: more likely a match.
+
+        `similarities` (pairs,), the inner products of the fingerprints, are needed with `matching` only.
+        """
         x, y = self.placed(query_nodes), self.placed(reference_nodes)
         q, k, v = self._heads(self.query(x)), self._heads(self.key(y)), self._heads(self.value(y))
-        attended = F.scaled_dot_product_attention(q, k, v)  # (pairs, heads, query nodes, channels / heads)
-        attended = self.output(attended.transpose(1, 2).flatten(2))  # (pairs, query nodes, channels)
-        hidden = F.relu(self.hidden(attended.mean(dim=1)))  # (pairs, hidden)
-        return self.logit(self.dropout(hidden)).squeeze(1)
+        weights = q @ k.transpose(2, 3) / q.shape[3] ** 0.5  # (pairs, heads, query nodes, reference nodes)
+        attended = self.output((weights.softmax(dim=3) @ v).transpose(1, 2).flatten(2))
+        hidden = self.hidden(attended.mean(dim=1))  # (pairs, hidden)
+        if self.matching is None:
+            return self.logit(self.dropout(F.relu(hidden))).squeeze(1)
+        more, direct = self.matching(weights.logsumexp(dim=3).mean(dim=2), similarities)
+        return self.logit(self.dropout(F.relu(hidden + more))).squeeze(1) + direct
 
-    def score(self, query_nodes: Tensor, reference_nodes: Tensor) -> Tensor:
+    def score(self, query_nodes: Tensor, reference_nodes: Tensor, similarities: Tensor | None = None) -> Tensor:
         """Scores (pairs,) in 0 ... 1 in the plain form; see `forward` for shapes."""
-        return self(query_nodes, reference_nodes).sigmoid()
+        return self(query_nodes, reference_nodes, similarities).sigmoid()
 
-    def scores(self, query_nodes: Tensor, reference_nodes: Tensor, pairs: Tensor | None = None) -> Tensor:
+    def scores(
+        self,
+        query_nodes: Tensor,
+        reference_nodes: Tensor,
+        pairs: Tensor | None = None,
+        *,
+        similarities: Tensor | None = None,
+    ) -> Tensor:
         """Scores of many pairs in the factorised form, without dropout and gradients.
 
         query_nodes (queries, nodes, channels), reference_nodes (references, nodes, channels), of any floating type.
         pairs (p, 2): rows (query, reference) to score -> (p,). Without pairs: all of them -> (queries, references).
-        Beside arguments and result it needs memory for the projected queries (as large as the queries in float32) and
+        `similarities`, of the same shape as the result, are needed with `matching` only. Beside arguments and result it needs memory for the projected queries (as large as the queries in float32) and
         about 30 MiB; on a GPU, 200 MiB.
         """
-        return Factorised(self)(query_nodes, reference_nodes, pairs)
+        return Factorised(self)(query_nodes, reference_nodes, pairs, similarities=similarities)
 
     def placed(self, nodes: Tensor) -> Tensor:
         """Nodes plus their positions; segments of fewer nodes use the first positions."""
@@ -89,11 +108,35 @@ class CrossAttention(nn.Module):
                 f"node matrices are {count} x {channels}, expected at most {self.config.nodes} nodes "
                 f"of {self.config.channels} channels; use the reranker trained for this encoder"
             )
-        return nodes.to(self.positions.dtype) + self.positions[:count]
+        return self.norm(nodes.to(self.positions.dtype)) + self.positions[:count]
 
     def _heads(self, x: Tensor) -> Tensor:
         """(segments, nodes, channels) -> (segments, heads, nodes, channels / heads)."""
         return x.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
+
+
+class Matching(nn.Module):
+    """What the paper's classifier cannot see: how well the nodes match, and the similarity of the fingerprints.
+
+    The softmax over the reference nodes divides by a normaliser and forgets it; its logarithm, averaged over the query
+    nodes, is large where every query node has a counterpart (one figure a head).
+    """
+
+    def __init__(self, config: CrossAttentionConfig) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.heads + 1, config.hidden, bias=False)
+        self.direct = nn.Linear(config.heads + 1, 1)
+        with torch.no_grad():
+            # The encoder's own judgement at first: similarity over the temperature it was trained with (0.05).
+            self.direct.weight.zero_()[0, -1] = 20.0
+            self.direct.bias.fill_(-12.0)
+
+    def forward(self, normalisers: Tensor, similarities: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(..., heads) and (...) -> what is added to the hidden layer (..., hidden) and to the logit (...)."""
+        if similarities is None:
+            raise ValueError("this classifier needs the similarities of the fingerprints; give them")
+        features = torch.cat([normalisers, similarities.to(normalisers).unsqueeze(-1)], dim=-1)
+        return self.hidden(features), self.direct(features).squeeze(-1)
 
 
 class ProjectedReferences(NamedTuple):
@@ -114,8 +157,8 @@ class Factorised:
         self.placed, heads = network.placed, network.config.heads
         scale = (network.config.channels // heads) ** -0.5
         self.query_weight, self.query_bias = network.query.weight * scale, network.query.bias * scale
-        # The key bias adds the same to all logits of a query node, which softmax does not see.
-        self.key_weight, self.heads = network.key.weight.detach(), heads
+        self.key_weight, self.key_bias, self.heads = network.key.weight.detach(), network.key.bias.detach(), heads
+        self.matching = network.matching
         onward = network.hidden.weight @ network.output.weight  # (hidden, channels)
         per_head = onward.unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, hidden, channels / heads)
         self.value_weight = (per_head @ network.value.weight.unflatten(0, (heads, -1))).flatten(0, 1)
@@ -127,15 +170,22 @@ class Factorised:
         self.pairs_at_once = self.rows * columns
 
     @torch.no_grad()
-    def __call__(self, query_nodes: Tensor, reference_nodes: Tensor, pairs: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        query_nodes: Tensor,
+        reference_nodes: Tensor,
+        pairs: Tensor | None = None,
+        *,
+        similarities: Tensor | None = None,
+    ) -> Tensor:
         """See `CrossAttention.scores`."""
         if pairs is None:
-            return self._grid(query_nodes, reference_nodes)
+            return self._grid(query_nodes, reference_nodes, similarities)
         if pairs.ndim != 2 or pairs.shape[1] != 2:
             raise ValueError(f"pairs has shape {tuple(pairs.shape)}, expected (pairs, 2): rows (query, reference)")
-        return self._listed(query_nodes, reference_nodes, pairs.to(query_nodes.device))
+        return self._listed(query_nodes, reference_nodes, pairs.to(query_nodes.device), similarities)
 
-    def _grid(self, query_nodes: Tensor, reference_nodes: Tensor) -> Tensor:
+    def _grid(self, query_nodes: Tensor, reference_nodes: Tensor, similarities: Tensor | None) -> Tensor:
         queries = self._queries(query_nodes)
         rows = _slices(queries.shape[1], self.rows)
         columns = self.pairs_at_once // max(1, min(queries.shape[1], self.rows))
@@ -145,10 +195,13 @@ class Factorised:
             for few in _slices(len(projected.values), columns):
                 references = ProjectedReferences(projected.keys[:, few], projected.values[few])
                 for some in rows:
-                    result[some, chunk][:, few] = self._block(queries[:, some], references)
+                    known = None if similarities is None else similarities[some, chunk][:, few].T
+                    result[some, chunk][:, few] = self._block(queries[:, some], references, known)
         return result
 
-    def _listed(self, query_nodes: Tensor, reference_nodes: Tensor, pairs: Tensor) -> Tensor:
+    def _listed(
+        self, query_nodes: Tensor, reference_nodes: Tensor, pairs: Tensor, similarities: Tensor | None
+    ) -> Tensor:
         used, rows = pairs[:, 0].unique(return_inverse=True)
         queries = self._queries(query_nodes[used])
         distinct, members = _by_reference(pairs[:, 1])
@@ -158,7 +211,8 @@ class Factorised:
             for i, places in enumerate(members[chunk]):
                 reference = ProjectedReferences(projected.keys[:, i : i + 1], projected.values[i : i + 1])
                 for part in places.split(self.pairs_at_once):
-                    result[part] = self._block(queries.index_select(1, rows[part]), reference)[:, 0]
+                    known = None if similarities is None else similarities[part].unsqueeze(0)
+                    result[part] = self._block(queries.index_select(1, rows[part]), reference, known)[:, 0]
         return result
 
     def _queries(self, nodes: Tensor) -> Tensor:
@@ -169,23 +223,30 @@ class Factorised:
         """Keys and values of (segments, nodes, channels)."""
         x = self.placed(nodes)
         values = F.linear(x, self.value_weight).unflatten(2, (self.heads, -1))  # (segments, nodes, heads, hidden)
-        return ProjectedReferences(self._by_head(F.linear(x, self.key_weight)), values.transpose(1, 2).flatten(1, 2))
+        return ProjectedReferences(self._by_head(F.linear(x, self.key_weight, self.key_bias)), values.transpose(1, 2).flatten(1, 2))
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).permute(2, 0, 1, 3).contiguous()
 
-    def _block(self, queries: Tensor, references: ProjectedReferences) -> Tensor:
-        """Scores (queries, references) of all pairs of one block."""
+    def _block(self, queries: Tensor, references: ProjectedReferences, similarities: Tensor | None) -> Tensor:
+        """Scores (queries, references) of all pairs of one block; similarities are (references, queries)."""
         (heads, q, query_nodes, _), (r, reference_nodes) = queries.shape, references.keys.shape[1:3]
         logits = references.keys.flatten(1, 2) @ queries.flatten(1, 2).transpose(1, 2)
         weights = logits.view(heads * r, reference_nodes, q * query_nodes)
         # Softmax over the reference nodes, in place: new memory at this size costs as much as the arithmetic.
-        weights.sub_(weights.amax(dim=1, keepdim=True)).exp_()
-        weights.div_(weights.sum(dim=1, keepdim=True))
-        weights = weights.view(heads, r, reference_nodes, q, query_nodes).mean(dim=-1)
+        peaks = weights.amax(dim=1, keepdim=True)
+        totals = weights.sub_(peaks).exp_().sum(dim=1, keepdim=True)
+        weights = weights.div_(totals).view(heads, r, reference_nodes, q, query_nodes).mean(dim=-1)
         weights = weights.permute(1, 3, 0, 2).reshape(r, q, heads * reference_nodes)
-        hidden = F.relu(weights @ references.values + self.constant)  # (references, queries, hidden)
-        return F.linear(hidden, self.logit_weight, self.logit_bias).squeeze(-1).sigmoid().T
+        hidden = weights @ references.values + self.constant  # (references, queries, hidden)
+        if self.matching is None:
+            return self._logit(hidden).sigmoid().T
+        normalisers = (peaks + totals.log()).view(heads, r, q, query_nodes).mean(dim=-1).permute(1, 2, 0)
+        more, direct = self.matching(normalisers, similarities)
+        return (self._logit(hidden + more) + direct).sigmoid().T
+
+    def _logit(self, hidden: Tensor) -> Tensor:
+        return F.linear(F.relu(hidden), self.logit_weight, self.logit_bias).squeeze(-1)
 
 
 def _by_reference(references: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -26,6 +26,11 @@ def test_help_is_given_and_every_option_is_explained(asid, command):
     result = asid(*command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
+    found = main
+    for name in command:
+        found = found.commands[name]
+    assert found.help
+    assert all(option.help for option in found.params if isinstance(option, click.Option))
 
 
 def test_the_command_line_imports_nothing_heavy_before_a_command_runs():
@@ -51,6 +56,19 @@ def test_a_missing_path_is_told_by_ingest_and_find(asid, tmp_path, catalogue):
 def test_a_folder_without_audio_is_told(asid, tmp_path):
     (tmp_path / "empty").mkdir()
     one_line(asid("ingest", tmp_path / "empty", "--data", tmp_path / "d"), "no audio file")
+
+
+def test_ingesting_nothing_but_a_bad_file_is_exit_1_with_its_reason(asid, tmp_path):
+    (tmp_path / "text.wav").write_text("no audio")
+    for path in (tmp_path / "text.wav", tmp_path):
+        result = asid("ingest", path, "--data", tmp_path / "d")
+        assert result.exit_code == 1
+        assert sum("text.wav: " in line for line in result.stdout.splitlines()) == 1
+        assert "Traceback" not in result.stderr
+
+
+def test_a_device_that_is_not_there_is_told(asid, tmp_path, music):
+    one_line(asid("find", next(music.glob("*.flac")), "--data", tmp_path, "--device", "cudaa"), "'cudaa'", "cpu")
 
 
 def test_asking_an_empty_place_says_to_ingest_first(asid, tmp_path, music):
@@ -114,6 +132,10 @@ def test_info_tells_versions_digest_counts_and_sizes(asid, catalogue):
     assert facts["bytes"]["node_matrices"] > 32 * 512 * 2 * facts["catalogue"]["segments"] * 0.5
     assert len(facts["encoder_digest"]) == 64
     assert facts["versions"]["torch"].startswith("2.13")
+
+
+def test_info_of_a_place_without_a_catalogue_is_no_error(asid, tmp_path):
+    assert json.loads(asid("info", "--data", tmp_path, "--json").stdout)["catalogue"] is None
 
 
 def test_info_lists_the_systems(asid):

@@ -6,13 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
 import soundfile
 
-from flows.ingest import discover, ingest_catalogue
+from flows.ingest import _encoded, discover, ingest_catalogue
 from flows.settings import Settings
 
 
@@ -44,8 +46,28 @@ def test_a_broken_file_is_a_line_with_its_reason_and_the_rest_is_stored(tmp_path
     assert {o.path.name: o.segments for o in summary.having("stored")}["silent.wav"] == 0
 
 
+def test_threads_end_though_nobody_takes_their_blocks():
+    class Endless:
+        def blocks(self, _path):
+            while True:
+                yield 0
+
+    class Track:
+        path = "x"
+
+    before = threading.active_count()
+    with closing(_encoded([Track()] * 5, Endless(), workers=2)) as encoded:
+        for taken, (_, blocks) in enumerate(encoded):
+            assert next(iter(blocks)) == 0
+            assert threading.active_count() - before <= 3 + taken  # the one that is read and two ahead; a few stopping
+    until = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert threading.active_count() == before
+
+
 def test_files_are_discovered_by_suffix_in_order_and_in_subfolders(tmp_path):
-    for name in ("b.wav", "a/c.FLAC", "a/notes.txt"):
+    for name in ("b.wav", "a/c.FLAC", "a/notes.txt", "a/._c.flac"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [p.name for p in discover([tmp_path])] == ["c.FLAC", "b.wav"]
@@ -61,9 +83,9 @@ def test_after_kill_9_ingestion_goes_on_and_nothing_stored_is_lost(tmp_path, mus
         wave[n] = 0.5
         soundfile.write(folder / f"{n}.flac", wave, rate)
     code = (
-        "import sys; from pathlib import Path; from flows.ingest import ingest_catalogue; "
-        "from flows.settings import Settings; "
-        "ingest_catalogue.fn([Path(sys.argv[1])], Settings(data=Path(sys.argv[2]), workers=1), "
+        "import sys; from pathlib import Path; from flows import ingest; from flows.settings import Settings; "
+        "ingest.store_batch = ingest.store_batch.fn; "  # without Prefect, whose server would outlive the kill
+        "ingest.ingest_catalogue.fn([Path(sys.argv[1])], Settings(data=Path(sys.argv[2]), workers=1), "
         "progress=lambda o, size, total: print(o.path.name, flush=True))"
     )
     run = subprocess.Popen([sys.executable, "-c", code, folder, tmp_path / "data"], stdout=subprocess.PIPE, text=True)
@@ -77,6 +99,18 @@ def test_after_kill_9_ingestion_goes_on_and_nothing_stored_is_lost(tmp_path, mus
     assert set(first) <= set(skipped)
     assert states(summary)["stored"] == 6 - len(skipped)
     assert states(ingest_catalogue([folder], settings(tmp_path / "data")))["skipped"] == 6
+
+
+def test_what_milvus_lost_is_refused_and_filled_again_from_zarr(asid, tmp_path, music):
+    data, (first, second) = tmp_path / "data", sorted(music.iterdir())[:2]
+    assert asid("ingest", first, "--data", data).exit_code == 0
+    shutil.rmtree(data / "fingerprints.db")
+    result = asid("find", second, "--data", data)
+    assert result.exit_code == 1
+    assert "asid reindex" in result.stderr
+    assert "segments in Milvus" in asid("reindex", "--data", data).stdout
+    answer = json.loads(asid("find", first, "--data", data, "--json", "--include-self").stdout)
+    assert answer["queries"][0]["matches"][0]["reference"]["path"] == str(first)
 
 
 def test_a_removed_track_is_no_longer_found_and_stays_out(asid, tmp_path, music):

@@ -21,6 +21,12 @@ def test_unknown_keys_are_refused_by_name(tmp_path, text):
         settings.load(tmp_path / "s.toml")
 
 
+def test_a_value_of_the_wrong_type_is_refused(tmp_path):
+    (tmp_path / "s.toml").write_text('workers = "many"\n')
+    with pytest.raises(ValueError, match="wrong type"):
+        settings.load(tmp_path / "s.toml")
+
+
 def test_a_missing_settings_file_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such settings file"):
         settings.load(tmp_path / "s.toml")

@@ -54,7 +54,8 @@ def trained(cache, tmp_path_factory):
 
 
 def test_an_encoder_and_its_reranker_train_and_work_together(asid, cache, trained, multitracks, tmp_path):
-    changes = ("epochs=1", "steps=1", "batch=8", "validation_pairs=16")
+    # Two training tracks: a batch of 8 pairs holds at least one pair of each, so one negative is always there.
+    changes = ("epochs=1", "steps=1", "batch=8", "negatives=1", "validation_pairs=16")
     options = [o for c in changes for o in ("--set", c)]
     result = asid("train", "reranker", cache, "--encoder", trained, "--out", tmp_path / "r", *options)
     assert result.exit_code == 0, result.output
