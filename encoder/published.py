@@ -107,9 +107,13 @@ class PublishedNetwork(nn.Module):
         x = self.blocks[0](F.leaky_relu(self.stem(x), 0.2))  # (batch, 256, 64)
         for downsampling, blocks in zip(self.downsamplings, self.blocks[1:], strict=True):
             x = blocks(downsampling(x))  # (batch, nodes / 2, 2 * channels)
+        return Encoded(x, self.fingerprints(x))
+
+    def fingerprints(self, node_matrices: Tensor) -> Tensor:
+        """Fingerprints (batch, dimensions) of node matrices (batch, nodes, channels)."""
         # Released: linear map of each node, then the mean; the two commute and this way round costs 1/32.
-        pooled = self.pooled(x.mean(dim=1))  # (batch, 1024)
-        return Encoded(x, F.normalize(self.projector(pooled), dim=1))
+        pooled = self.pooled(node_matrices.mean(dim=1))  # (batch, 1024)
+        return F.normalize(self.projector(pooled), dim=1)
 
     def _stage_blocks(self, stage: int) -> nn.Sequential:
         if self.config.graph_blocks == "bypassed":

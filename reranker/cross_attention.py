@@ -95,8 +95,9 @@ class CrossAttention(nn.Module):
 
         query_nodes (queries, nodes, channels), reference_nodes (references, nodes, channels), of any floating type.
         pairs (p, 2): rows (query, reference) to score -> (p,). Without pairs: all of them -> (queries, references).
-        `similarities`, of the same shape as the result, are needed with `matching` only. Beside arguments and result it needs memory for the projected queries (as large as the queries in float32) and
-        about 30 MiB; on a GPU, 200 MiB.
+        `similarities`, of the same shape as the result, are needed with `matching` only. Beside arguments and result
+        it needs memory for the projected queries (as large as the queries in float32) and about 30 MiB; on a GPU,
+        200 MiB.
         """
         return Factorised(self)(query_nodes, reference_nodes, pairs, similarities=similarities)
 
@@ -223,7 +224,9 @@ class Factorised:
         """Keys and values of (segments, nodes, channels)."""
         x = self.placed(nodes)
         values = F.linear(x, self.value_weight).unflatten(2, (self.heads, -1))  # (segments, nodes, heads, hidden)
-        return ProjectedReferences(self._by_head(F.linear(x, self.key_weight, self.key_bias)), values.transpose(1, 2).flatten(1, 2))
+        return ProjectedReferences(
+            self._by_head(F.linear(x, self.key_weight, self.key_bias)), values.transpose(1, 2).flatten(1, 2)
+        )
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).permute(2, 0, 1, 3).contiguous()

@@ -95,11 +95,13 @@ def _best(
     """The highest logit of any query segment against any candidate, as a search would see it."""
     mine, matrices = query
     found = (mine @ fingerprints.T).topk(min(candidates, len(fingerprints)), dim=1).indices.unique()
-    return float(logits(classifier, matrices.float(), nodes[found].float()).max())
+    similarities = mine @ fingerprints[found].T
+    return float(logits(classifier, matrices.float(), nodes[found].float(), similarities).max())
 
 
-def logits(classifier: CrossAttention, queries: Tensor, references: Tensor) -> Tensor:
+def logits(classifier: CrossAttention, queries: Tensor, references: Tensor, similarities: Tensor) -> Tensor:
     """(queries, references); scores too close to 0 or 1 are held at +-20."""
     device = classifier.positions.device
+    queries, references, similarities = (x.to(device) for x in (queries, references, similarities))
     with torch.no_grad():
-        return classifier.scores(queries.to(device), references.to(device)).double().logit(eps=2e-9)
+        return classifier.scores(queries, references, similarities=similarities).double().logit(eps=2e-9)

@@ -88,7 +88,9 @@ class Searcher:
         device = self.encoder.device
         nodes = torch.from_numpy(self.references.node_matrices(ids)).to(device).float()
         mine = torch.from_numpy(query.node_matrices[window]).to(device).float()
-        scores = self.classifier.scores(mine, nodes).cpu().numpy()  # (window, candidates)
+        network = self.encoder.network
+        similarities = network.fingerprints(mine) @ network.fingerprints(nodes).T
+        scores = self.classifier.scores(mine, nodes, similarities=similarities).cpu().numpy()  # (window, candidates)
         best = scores.argmax(axis=0)
         return Scored(
             query_indices=query.segment_indices[window][best],

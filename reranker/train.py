@@ -47,6 +47,9 @@ class RerankerSchedule:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "steps", "batch", "anchors", "negatives", "learning_rate", "candidates"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"reranker schedule: {name} is {getattr(self, name)}, expected more than 0")
         if self.negatives >= self.batch:
             raise ValueError(
                 f"reranker schedule: {self.negatives} negatives from a batch of {self.batch}, expected fewer"
@@ -65,7 +68,8 @@ class RerankerEpoch:
     loss: float
     auroc: float
     hit_rate_1: float  # the true reference scores highest of all validation references
-    encoder_hit_rate_1: float  # the same by similarity of fingerprints: what the reranker has to beat
+    encoder_auroc: float  # the same two by similarity of fingerprints: what the reranker has to beat
+    encoder_hit_rate_1: float
     best: bool
     pairs_per_second: float
     seconds: float
@@ -110,7 +114,7 @@ class _Run:
         unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
         self.validation = self._encoded(unseen.batch(0, schedule.validation_pairs))
         self.recordings = operating_point.recordings(cache, encoder, split="validation")
-        self.config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes)
+        self.config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True)
         with torch.random.fork_rng():
             torch.manual_seed(schedule.seed)
             self.classifier = CrossAttention(self.config).to(device)
@@ -132,18 +136,20 @@ class _Run:
         for step, batch in state.ahead(self._batch, self.epoch * steps, steps):
             total += self._step(step, self._encoded(batch))
         seconds = time.perf_counter() - began
-        scores = self._validation_logits()
+        scores, similarities = self._validation_logits(), _similarities(self.validation)
+        area, first = auroc(scores, self.validation.tracks), _first(scores)
         record = RerankerEpoch(
             epoch=self.epoch + 1,
             loss=total / steps,
-            auroc=auroc(scores, self.validation.tracks),
-            hit_rate_1=_first(scores),
-            encoder_hit_rate_1=_first(self.validation.query_fingerprints @ self.validation.reference_fingerprints.T),
-            best=(quality := _first(scores) + auroc(scores, self.validation.tracks)) > self.best,
+            auroc=area,
+            hit_rate_1=first,
+            encoder_auroc=auroc(similarities, self.validation.tracks),
+            encoder_hit_rate_1=_first(similarities),
+            best=area + first > self.best,
             pairs_per_second=steps * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
         )
-        self._keep(record, quality)
+        self._keep(record, area + first)
         return record
 
     def _batch(self, number: int):
@@ -163,7 +169,8 @@ class _Run:
     def _update(self, sides: _Sides, anchors: Tensor, hard: Tensor) -> float:
         query = torch.cat([anchors, anchors.repeat_interleave(hard.shape[1])])
         reference = torch.cat([anchors, hard.flatten()])
-        logits = self.classifier(sides.queries[query], sides.references[reference])
+        similarities = (sides.query_fingerprints[query] * sides.reference_fingerprints[reference]).sum(1)
+        logits = self.classifier(sides.queries[query], sides.references[reference], similarities)
         loss = F.binary_cross_entropy_with_logits(logits, (query == reference).float())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -188,7 +195,7 @@ class _Run:
         """(queries, references) of the validation batch."""
         self.classifier.eval()
         sides = self.validation
-        return operating_point.logits(self.classifier, sides.queries, sides.references)
+        return operating_point.logits(self.classifier, sides.queries, sides.references, _similarities(sides))
 
     def _keep(self, record: RerankerEpoch, quality: float) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
@@ -225,6 +232,11 @@ def auroc(scores: Tensor, tracks: Tensor) -> float:
     below = torch.searchsorted(wrong, scores.diagonal().contiguous())
     ties = torch.searchsorted(wrong, scores.diagonal().contiguous(), right=True) - below
     return ((below + ties / 2) / len(wrong)).mean().item()
+
+
+def _similarities(sides: _Sides) -> Tensor:
+    """Inner products of all fingerprints (queries, references)."""
+    return sides.query_fingerprints @ sides.reference_fingerprints.T
 
 
 def _first(scores: Tensor) -> float:

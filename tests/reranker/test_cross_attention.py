@@ -190,3 +190,41 @@ def test_the_released_file_is_imported_and_another_network_is_refused(released_w
     torch.save({**weights, "positional_embedding": torch.zeros(1, 16, 512)}, path)
     with pytest.raises(PublishedError, match=r"1 weights have another shape \(positional_embedding \(16, 512\)\)"):
         import_classifier(path)
+
+
+def matching_network():
+    torch.manual_seed(3)
+    network = CrossAttention(CrossAttentionConfig(channels=32, nodes=6, heads=4, hidden=16, matching=True)).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def test_with_matching_the_factorised_form_equals_the_plain_one_for_a_grid_and_for_listed_pairs():
+    network = matching_network()
+    queries, references, similarities = torch.randn(5, 6, 32), torch.randn(7, 6, 32), torch.rand(5, 7)
+    pairs = torch.cartesian_prod(torch.arange(5), torch.arange(7))
+    with torch.no_grad():
+        plain = network.score(queries[pairs[:, 0]], references[pairs[:, 1]], similarities.flatten())
+    grid = network.scores(queries, references, similarities=similarities)
+    listed = network.scores(queries, references, pairs, similarities=similarities.flatten())
+    torch.testing.assert_close(grid.flatten(), plain, atol=1e-6, rtol=0)
+    torch.testing.assert_close(listed, plain, atol=1e-6, rtol=0)
+
+
+def test_with_matching_a_segment_matches_itself_better_than_another_even_untrained():
+    torch.manual_seed(3)
+    network = CrossAttention(CrossAttentionConfig(channels=32, nodes=6, heads=4, hidden=16, matching=True)).eval()
+    nodes = torch.randn(8, 6, 32)
+    q = network._heads(network.query(network.placed(nodes)))
+    k = network._heads(network.key(network.placed(nodes)))
+    normalisers = (
+        (torch.einsum("ahnc,bhmc->abhnm", q, k) / 8**0.5).logsumexp(-1).mean((-1, -2))
+    )  # (queries, references)
+    assert (normalisers.diagonal() > normalisers.masked_fill(torch.eye(8, dtype=torch.bool), -9e9).amax(1)).all()
+
+
+def test_matching_needs_similarities():
+    with pytest.raises(ValueError, match="similarities"):
+        matching_network()(torch.randn(1, 6, 32), torch.randn(1, 6, 32))

@@ -26,7 +26,7 @@ class SameNodes:
     def __init__(self):
         self.asked = []
 
-    def scores(self, queries, references):
+    def scores(self, queries, references, *, similarities):
         self.asked.append((len(queries), len(references)))
         distance = torch.cdist(queries.flatten(1), references.flatten(1)) / references.flatten(1).norm(dim=1)
         return torch.where(distance < 0.05, 0.9, 0.1)
@@ -114,7 +114,7 @@ def test_a_real_classifier_scores_what_is_found(encoder, store, stored):
 
 def test_nothing_found_is_an_empty_answer(encoder, store, stored, music):
     class Refuses(SameNodes):
-        def scores(self, queries, references):
+        def scores(self, queries, references, *, similarities):
             return torch.full((len(queries), len(references)), 0.49)
 
     unknown = stored[0].with_name("unknown.wav")
@@ -173,7 +173,7 @@ def encoding(*segments):
 class Product:
     """Scores are products of node values."""
 
-    def scores(self, queries, references):
+    def scores(self, queries, references, *, similarities):
         return queries.flatten(1) @ references.flatten(1).T
 
 
