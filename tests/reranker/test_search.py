@@ -32,6 +32,13 @@ class SameNodes:
         return torch.where(distance < 0.05, 0.9, 0.1)
 
 
+class FlatFingerprints:
+    """A network whose fingerprint of a node matrix is the matrix itself, laid flat."""
+
+    def fingerprints(self, node_matrices):
+        return node_matrices.flatten(1)
+
+
 @pytest.fixture
 def store(encoder):
     """An empty store for what the small encoder makes."""
@@ -186,7 +193,7 @@ def by_hand(tmp_path, tracks, classifier, **ranking):
         path.write_text(path.name)
     for pending, track in zip(store.plan(paths).pending, tracks):
         store.add(pending, [encoding(*track)], duration=9.0)
-    return Searcher(SimpleNamespace(device=torch.device("cpu")), store, classifier, Ranking(**ranking)), store
+    return Searcher(SimpleNamespace(device=torch.device("cpu"), network=FlatFingerprints()), store, classifier, Ranking(**ranking)), store
 
 
 def test_a_candidate_meets_the_query_segments_of_its_window_alone(tmp_path, monkeypatch):

@@ -102,7 +102,7 @@ def test_the_saved_bias_lets_the_stated_share_of_sample_free_queries_pass(traine
 
 def _unmoved(trained, encoder):
     """The classifier as trained; of the last epoch, whichever was best."""
-    classifier = CrossAttention(CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes))
+    classifier = CrossAttention(CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True))
     classifier.load_state_dict(torch.load(trained[1] / state.FILE, weights_only=True)["classifier"])
     return classifier.eval()
 
@@ -112,7 +112,7 @@ class Brightness:
 
     positions = torch.zeros(1)
 
-    def scores(self, queries, references):
+    def scores(self, queries, references, *, similarities):
         return references.flatten(1).mean(dim=1).sigmoid().expand(len(queries), -1)
 
 
@@ -156,10 +156,10 @@ def test_one_artist_is_too_few():
 
 def test_certain_scores_have_finite_logits():
     class Certain(Brightness):
-        def scores(self, queries, references):
+        def scores(self, queries, references, *, similarities):
             return torch.tensor([[0.0, 1.0]])
 
-    low, high = operating_point.logits(Certain(), torch.zeros(1), torch.zeros(2))[0].tolist()
+    low, high = operating_point.logits(Certain(), torch.zeros(1), torch.zeros(2), torch.zeros(1, 2))[0].tolist()
     assert (low, high) == pytest.approx((-20.03, 20.03), abs=0.01)  # log(2e-9 / (1 - 2e-9))
 
 
