@@ -53,7 +53,10 @@ def save(path: Path, config: Any, network: nn.Module, *, provenance: dict[str, A
     header = {"format": _FORMAT, "config": plain, "provenance": provenance, "digest": digest(plain, weights)}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    save_file(weights, unfinished, metadata={_HEADER: json.dumps(header)})
+    try:
+        save_file(weights, unfinished, metadata={_HEADER: json.dumps(header)})
+    except SafetensorError as error:
+        raise OSError(f"{path}: cannot be written ({error}); free the disk, then go on") from error
     unfinished.chmod(0o644)  # safetensors writes for the owner only; an installation may serve others
     os.replace(unfinished, path)
     return header["digest"]

@@ -54,7 +54,7 @@ def ingest(paths: tuple[Path, ...], retry: bool, as_json: bool, **given) -> None
 @main.command()
 @click.argument("queries", nargs=-1, required=True, type=PATH)
 @click.option("--top", type=click.IntRange(1), help="Matches shown per query.  [default: 5]")
-@click.option("--min-score", type=float, help="Show only matches with at least this score.")
+@click.option("--min-score", type=float, help="Show only matches with at least this score.  [default: 1]")
 @click.option("--no-rerank", is_flag=True, help="Rank by the similarity of fingerprints alone.")
 @click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
 @click.option("--reranker", type=PATH, help="Reranker checkpoint.  [default: the shipped one]")
@@ -169,8 +169,11 @@ def train() -> None:
 @click.argument("cache", type=PATH)
 @click.option("--system", default="asid", show_default=True, help="Recipe, one of `asid info --systems`.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
+@click.option("--from", "start", type=PATH, help="Begin with the weights of this checkpoint.")
 @training_options
-def train_encoder(cache: Path, system: str, changes: tuple[str, ...], out: Path, device: str, resume: bool) -> None:
+def train_encoder(
+    cache: Path, system: str, changes: tuple[str, ...], start: Path | None, out: Path, device: str, resume: bool
+) -> None:
     """Train an encoder on the stem cache CACHE; one line per epoch, the best one kept."""
     prepare_prefect(out)
     from dataclasses import replace
@@ -181,7 +184,7 @@ def train_encoder(cache: Path, system: str, changes: tuple[str, ...], out: Path,
 
     recipe = systems.named(system)
     recipe = replace(recipe, schedule=changed(recipe.schedule, changes))
-    click.echo(train_encoder(cache, recipe, out, device=device, resume=resume, progress=show.epoch))
+    click.echo(train_encoder(cache, recipe, out, start=start, device=device, resume=resume, progress=show.epoch))
 
 
 @train.command("reranker")

@@ -30,6 +30,7 @@ def train_encoder(
     system: System,
     out: Path,
     *,
+    start: Path | None = None,
     device: str = "cpu",
     resume: bool = True,
     progress: Progress | None = None,
@@ -37,7 +38,7 @@ def train_encoder(
     """Train an encoder, one record per epoch; returns the checkpoint of the best one."""
     allocator.keep_memory()
     device = assembly.usable(device)
-    records = train.train(StemCache.open(cache), system, out, device=device, resume=resume)
+    records = train.train(StemCache.open(cache), system, out, start=start, device=device, resume=resume)
     _follow("encoder-training", records, progress)
     return out / train.FILE
 

@@ -128,15 +128,17 @@ class Matching(nn.Module):
         self.hidden = nn.Linear(config.heads + 1, config.hidden, bias=False)
         self.direct = nn.Linear(config.heads + 1, 1)
         with torch.no_grad():
-            # The encoder's own judgement at first: similarity over the temperature it was trained with (0.05).
-            self.direct.weight.zero_()[0, -1] = 20.0
-            self.direct.bias.fill_(-12.0)
+            # The encoder's own judgement at first, and one right pair in four.
+            self.direct.weight.zero_()[0, -1] = 2.0
+            self.direct.bias.fill_(-1.1)
 
     def forward(self, normalisers: Tensor, similarities: Tensor | None) -> tuple[Tensor, Tensor]:
         """(..., heads) and (...) -> what is added to the hidden layer (..., hidden) and to the logit (...)."""
         if similarities is None:
             raise ValueError("this classifier needs the similarities of the fingerprints; give them")
-        features = torch.cat([normalisers, similarities.to(normalisers).unsqueeze(-1)], dim=-1)
+        # Similarities of hard pairs lie around 0.6 +- 0.2: spread to the scale of the other features.
+        spread = 5.0 * (similarities.to(normalisers) - 0.6)
+        features = torch.cat([normalisers, spread.unsqueeze(-1)], dim=-1)
         return self.hidden(features), self.direct(features).squeeze(-1)
 
 

@@ -61,7 +61,9 @@ class Ranking:
 
     candidates: int = 5  # per query segment
     threshold: float = 0.5  # score under which a candidate is rejected
-    minimum: float = 0.0  # score under which a match is not returned
+    # Score under which a match is not returned. Neighbouring segments overlap by seven eighths, so what is really there
+    # survives more than once; a lone candidate is no match.
+    minimum: float = 1.0
     top: int = 5  # matches returned
 
     def __post_init__(self) -> None:

@@ -36,11 +36,11 @@ class RerankerSchedule:
     """Optimisation of the reranker; epochs, negatives and the loss are the paper's."""
 
     epochs: int = 5
-    steps: int = 60  # per epoch
+    steps: int = 12  # batches per epoch
     batch: int = 512  # pairs among which negatives are mined
     anchors: int = 64  # pairs, with their negatives, per update
     negatives: int = 3  # per positive
-    learning_rate: float = 3e-4  # Adam, constant
+    learning_rate: float = 5e-4  # Adam, constant
     validation_pairs: int = 384
     candidates: int = 5  # per query segment, when the operating point is measured
     false_alarms: float = 0.1  # share of 20 s excerpts that sample nothing and yet reach a score of 0.5

@@ -57,7 +57,11 @@ class LedgerMismatch(ValueError):
 
 def open_engine(url: str) -> sa.Engine:
     """Engine for ``url`` with all tables there and the schema version checked."""
-    engine = sa.create_engine(url, **_options(url))
+    try:
+        engine = sa.create_engine(url, **_options(url))
+    except (sa.exc.ArgumentError, ImportError) as error:  # not a URL, no such database, its driver is not installed
+        reason = " ".join(str(error).split())
+        raise LedgerUnavailable(f"ledger URL: {reason}; expected such as sqlite:///ledger.db") from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
     with reaching(url):

@@ -27,7 +27,7 @@ from encoder.training import midi
 MANIFEST = "manifest.csv"
 MIXES = frozenset({"mix", "mixture", "master", "full"})
 STEM_NAMES = frozenset({"accompaniment", "backing", "bass", "brass", "choir", "chords", "drums", "fx", "guitar"})
-STEM_NAMES |= {"keys", "lead", "melody", "other", "pads", "percussion", "piano", "strings", "synth"}
+STEM_NAMES |= {"keys", "lead", "melody", "other", "pad", "pads", "percussion", "piano", "strings", "synth"}
 STEM_NAMES |= {"vocals", "voice", "wind"}
 _SHARED_GROUP = "stems:"
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from encoder import checkpoint
+from encoder.encode import KINDS
 from encoder.spectrogram import FrontEnd
 from encoder.systems import System
 from encoder.training import augment, losses, state
@@ -41,12 +42,23 @@ class Epoch:
     seconds: float
 
 
-def train(cache: StemCache, system: System, out: Path, *, device: str = "cpu", resume: bool = True) -> Iterator[Epoch]:
+def train(
+    cache: StemCache,
+    system: System,
+    out: Path,
+    *,
+    start: Path | None = None,
+    device: str = "cpu",
+    resume: bool = True,
+) -> Iterator[Epoch]:
     """Train `system` on the split `train`, yield one record per epoch, keep the best as out/encoder.safetensors.
 
+    Begins with the weights of the checkpoint `start` where one is given (CheckpointError where they do not fit).
     Resumes from the state kept in `out` where there is one and `resume` is on; one of other settings is refused.
     """
     run = _Run(cache, system, Path(out), torch.device(device))
+    if start is not None:
+        run.begin_with(start)
     if resume:
         run.restore()
     while run.epoch < system.schedule.epochs and run.stale < system.schedule.patience:
@@ -69,7 +81,13 @@ class _Run:
             torch.manual_seed(self.schedule.seed)
             self.network = system.build().to(device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.schedule.learning_rate)
-        self.epoch, self.stale, self.best, self.history = 0, 0, -1.0, []
+        self.epoch, self.stale, self.best, self.history, self.origin = 0, 0, -1.0, [], None
+
+    def begin_with(self, path: Path) -> None:
+        """Take over the weights of a checkpoint, whose provenance goes into this run's."""
+        origin = checkpoint.load(path, *KINDS)
+        origin.restore(self.network)
+        self.origin = {"digest": origin.digest, **origin.provenance}
 
     def advance(self) -> Epoch:
         """One epoch: train, validate, keep."""
@@ -155,9 +173,8 @@ class _Run:
     def _provenance(self) -> dict[str, Any]:
         hours = sum(t.length for t in self.maker.tracks) / self.system.grid.sample_rate / 3600
         data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
-        return dict(
-            history=self.history, data=data, seed=self.schedule.seed, torch=torch.__version__, device=str(self.device)
-        )
+        run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
+        return run | dict(torch=torch.__version__, started_from=self.origin)
 
 
 @torch.inference_mode()

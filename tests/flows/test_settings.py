@@ -11,7 +11,7 @@ def test_arguments_outweigh_the_environment_which_outweighs_the_file(tmp_path, m
     monkeypatch.setenv("ASID_MILVUS_URI", "http://environment:1")
     found = settings.load(file, data=tmp_path, ranking={"top": 2, "minimum": None})
     assert (found.data, found.milvus_uri, found.workers) == (tmp_path, "http://environment:1", 3)
-    assert (found.ranking.candidates, found.ranking.top, found.ranking.minimum) == (9, 2, 0.0)
+    assert (found.ranking.candidates, found.ranking.top, found.ranking.minimum) == (9, 2, 1.0)
 
 
 @pytest.mark.parametrize("text", ["nodes = 3\n", "[ranking]\nlimit = 3\n"])

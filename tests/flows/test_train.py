@@ -81,3 +81,17 @@ def test_a_folder_that_is_no_cache_is_told(asid, tmp_path):
     result = asid("train", "encoder", tmp_path / "nowhere", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "nowhere" in result.stderr
+
+
+def test_training_may_begin_with_the_weights_of_a_checkpoint(asid, cache, trained, tmp_path):
+    from encoder.encode import Encoder
+
+    changes = ("epochs=1", "steps=1", "batch=8", "validation_pairs=16", "learning_rate=1e-12", "final_rate=1e-12")
+    options = [o for c in changes for o in ("--set", c)]
+    result = asid("train", "encoder", cache, "--from", trained, "--out", tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    before, after = Encoder(trained), Encoder(tmp_path / "encoder.safetensors")
+    # At this learning rate nothing moves but the running statistics.
+    weight = "projector.layers.0.weight"
+    assert (before.network.state_dict()[weight] - after.network.state_dict()[weight]).abs().max() < 1e-6
+    assert after.provenance["started_from"]["digest"] == before.digest

@@ -193,7 +193,8 @@ def by_hand(tmp_path, tracks, classifier, **ranking):
         path.write_text(path.name)
     for pending, track in zip(store.plan(paths).pending, tracks):
         store.add(pending, [encoding(*track)], duration=9.0)
-    return Searcher(SimpleNamespace(device=torch.device("cpu"), network=FlatFingerprints()), store, classifier, Ranking(**ranking)), store
+    encoder = SimpleNamespace(device=torch.device("cpu"), network=FlatFingerprints())
+    return Searcher(encoder, store, classifier, Ranking(**{"minimum": 0.0, **ranking})), store
 
 
 def test_a_candidate_meets_the_query_segments_of_its_window_alone(tmp_path, monkeypatch):
