@@ -4,6 +4,7 @@ stdout carries results, stderr progress and errors; exit 2 for misuse, 1 for a d
 """
 
 import json
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -158,6 +159,19 @@ def stems(directory: Path, out: Path, manifest: Path | None, splits: tuple[str, 
             directory, out, settings=settings, manifest=manifest, splits=set(splits) or None, progress=progress
         )
     click.echo(show.preparation_text(records))
+
+
+@prepare.command()
+@click.argument("directory", type=PATH)
+@click.option("--count", type=click.IntRange(1), default=160, show_default=True, help="Pieces, about 50 s each.")
+def multitracks(directory: Path, count: int) -> None:
+    """Render pieces of our own into DIRECTORY, a folder of stems each: material for `asid prepare stems`."""
+    from evaluation import multitracks
+
+    with click.progressbar(multitracks.write(directory, count=count), count, label="render", file=sys.stderr) as bar:
+        for _ in bar:
+            pass
+    click.echo(directory)
 
 
 @main.group()
