@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from evaluation.sampling import TREATMENTS, Laid, Sample, Treatment, lay, sample
 from evaluation.synthesis import Piece, compose, mix, render
 
-VERSION = 3  # of the audio; raise it whenever a change here or in what it imports changes a sample
+VERSION = 4  # of the audio; raise it whenever a change here or in what it imports changes a sample
 SAMPLE_RATE = 22050  # Hz
 _SEEDS = 100_000  # pieces a seed may use: catalogue from 0, new material from 50 000, unknown sources from 75 000
 _OTHER, _UNKNOWN = 50_000, 75_000

@@ -59,26 +59,21 @@ class Treatment:
 
 TREATMENTS: tuple[Treatment, ...] = (
     Treatment(stems=(), duration=6.0, level=10.0, other=("drums", "bass", "lead"), loops=2),
-    Treatment(stems=_BEAT, duration=6.0, level=12.0, other=("chords", "lead", "pad"), tempo_ratio=1.1, loops=3),
-    Treatment(stems=_TUNE, duration=7.0, level=9.0, other=("drums", "bass"), transposition=2.0, loops=2),
+    Treatment(stems=(), duration=8.0, level=14.0, other=("lead", "pad"), tempo_ratio=1.05, loops=3),
+    Treatment(stems=(), duration=8.0, level=14.0, other=("drums",), transposition=1.0, loops=2),
     Treatment(stems=(), duration=7.0, level=8.0, other=("drums", "pad"), tempo_ratio=1.12, varispeed=True, loops=2),
+    Treatment(stems=(), duration=9.0, level=14.0, other=("drums", "bass"), transposition=-1.0, loops=2, gap=1.5),
+    Treatment(stems=(), duration=9.0, level=10.0, other=("lead", "bass"), tempo_ratio=0.9, loops=2),
     Treatment(
-        stems=_TUNE, duration=8.0, level=10.0, other=("drums", "bass", "percussion"), tempo_ratio=0.9,
-        transposition=-2.0, loops=2, gap=1.5,
+        stems=("drums", "percussion", "chords", "lead", "pad"), duration=9.0, level=16.0, other=("bass",),
+        tempo_ratio=0.95, loops=3,
     ),
-    Treatment(stems=(), duration=9.0, level=10.0, other=("lead", "bass"), tempo_ratio=0.85, loops=2),
+    Treatment(stems=(), duration=9.0, level=14.0, other=("pad",), transposition=-2.0, loops=3, cutoff=5000.0),
     Treatment(
-        stems=("chords", "lead", "pad"), duration=7.0, level=10.0, other=("drums", "bass"), transposition=-2.0,
-        loops=3, cutoff=5000.0,
+        stems=(), duration=8.0, level=12.0, other=("drums", "bass"), tempo_ratio=1.1, transposition=1.0,
+        loops=3, gap=1.0,
     ),
-    Treatment(stems=_BEAT, duration=7.0, level=14.0, other=("pad", "lead"), transposition=-1.0, loops=3),
-    Treatment(
-        stems=(), duration=7.0, level=10.0, other=("drums", "bass", "chords"), tempo_ratio=1.15, transposition=1.0,
-        loops=2, gap=1.0,
-    ),
-    Treatment(
-        stems=(), duration=8.0, level=6.0, other=("drums", "bass", "lead"), tempo_ratio=0.9, varispeed=True, loops=2
-    ),
+    Treatment(stems=(), duration=8.0, level=8.0, other=("drums", "lead"), tempo_ratio=0.9, varispeed=True, loops=2),
 )  # fmt: skip
 
 

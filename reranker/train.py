@@ -43,7 +43,8 @@ class RerankerSchedule:
     learning_rate: float = 5e-4  # Adam, constant
     validation_pairs: int = 384
     candidates: int = 5  # per query segment, when the operating point is measured
-    false_alarms: float = 0.1  # share of 20 s excerpts that sample nothing and yet reach a score of 0.5
+    false_alarms: float = 0.1  # share of 20 s excerpts that sample nothing and yet are answered with a match
+    minimum: float = 1.0  # sum of scores that makes a match, as in reranker.rank.Ranking
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -213,6 +214,7 @@ class _Run:
             self.classifier,
             candidates=self.schedule.candidates,
             false_alarms=self.schedule.false_alarms,
+            minimum=self.schedule.minimum,
         )
         moved = CrossAttention(self.config)
         moved.load_state_dict(self.classifier.state_dict())

@@ -92,11 +92,11 @@ def test_the_saved_bias_lets_the_stated_share_of_sample_free_queries_pass(traine
     moved = checkpoint.load(out / train.FILE, encoder=encoder.digest)
     recordings = operating_point.recordings(cache, encoder, split="validation")
     assert len(recordings) == 6
-    point = operating_point.find(recordings, moved, candidates=2, false_alarms=0.2)
+    point = operating_point.find(recordings, moved, candidates=2, false_alarms=0.2, minimum=1.0)
     # 24 s are (750 + 1 - 32) // 8 + 1 = 90 segments, two queries of 40 each: 12 queries against 3 x 90 segments
     assert (point.queries, point.segments) == (12, 270)
     assert point.logit == pytest.approx(0.0, abs=0.02)  # 0.5 now; weights were halved to float16
-    before = operating_point.find(recordings, _unmoved(trained, encoder), candidates=2, false_alarms=0.2)
+    before = operating_point.find(recordings, _unmoved(trained, encoder), candidates=2, false_alarms=0.2, minimum=1.0)
     assert before.logit != pytest.approx(0.0, abs=0.02)
 
 
@@ -125,33 +125,42 @@ def recording(group, value, segments=40, angle=0.0):
     )
 
 
-def test_the_operating_point_is_a_quantile_of_the_best_logits_of_queries_for_nothing():
+def test_the_operating_point_lets_the_stated_share_of_queries_for_nothing_be_answered():
     # Groups a and c against b and d. A query of a or c meets b and d, of the same direction: the best reference is
-    # worth 3. A query of b or d meets a and c: 2. Logits 3, 3, 2, 2: the quantile 0.5 lies between.
+    # worth 3. A query of b or d meets a and c: 2. A reference holds many equal segments, so that whatever reaches the
+    # bar is a match: with a bar above 2 two of the four queries are answered, with a bar up to 2 all of them.
     catalogue = [recording("a", 1.0), recording("b", 3.0), recording("c", 2.0), recording("d", 0.5)]
-    point = operating_point.find(catalogue, Brightness(), candidates=80, false_alarms=0.5)
-    assert point.logit == pytest.approx(2.5, abs=1e-3)
+    point = operating_point.find(catalogue, Brightness(), candidates=80, false_alarms=0.5, minimum=1.0)
+    assert point.logit == pytest.approx(2.0, abs=2e-3)
     assert (point.queries, point.segments, point.false_alarms) == (4, 80, 0.5)
 
 
 def test_only_candidates_of_the_index_are_scored():
     # The query of b points along a: with one candidate per segment, c is never looked at.
     catalogue = [recording("a", 1.0), recording("b", 3.0), recording("c", 2.0, angle=1.5)]
-    point = operating_point.find(catalogue, Brightness(), candidates=1, false_alarms=0.01)
-    # Queries of a and c find b: 3, 3; the query of b finds a: 1. Nearly the largest: 3.
-    assert point.logit == pytest.approx(3.0, abs=0.05)
-    assert operating_point.find(catalogue, Brightness(), candidates=1, false_alarms=0.99).logit < 1.1
+    point = operating_point.find(catalogue, Brightness(), candidates=1, false_alarms=0.01, minimum=0.5)
+    # Queries of a and c find b: 3, 3; the query of b finds a: 1. None is answered with a bar above 3.
+    assert point.logit == pytest.approx(3.0, abs=2e-3)
+    lower = operating_point.find(catalogue, Brightness(), candidates=1, false_alarms=0.7, minimum=0.5)
+    assert lower.logit == pytest.approx(1.0, abs=2e-3)  # two of three
+
+
+def test_a_lone_candidate_is_no_false_alarm_where_a_match_needs_more():
+    # One candidate scores at most 1, and reaches a sum of 1.0 with no bar above the lowest.
+    catalogue = [recording("a", 1.0), recording("b", 3.0)]
+    point = operating_point.find(catalogue, Brightness(), candidates=1, false_alarms=0.01, minimum=1.01)
+    assert point.logit < -20
 
 
 def test_a_mostly_silent_recording_makes_no_query():
     catalogue = [recording("a", 1.0), recording("b", 3.0), recording("b", 9.0, segments=7)]
-    point = operating_point.find(catalogue, Brightness(), candidates=80, false_alarms=0.5)
+    point = operating_point.find(catalogue, Brightness(), candidates=80, false_alarms=0.5, minimum=1.0)
     assert point.queries == 2
 
 
 def test_one_artist_is_too_few():
     with pytest.raises(ValueError, match="has 1 artists of long tracks, expected at least 2"):
-        operating_point.find([recording("a", 1.0)] * 2, Brightness(), candidates=1, false_alarms=0.1)
+        operating_point.find([recording("a", 1.0)] * 2, Brightness(), candidates=1, false_alarms=0.1, minimum=1.0)
 
 
 def test_certain_scores_have_finite_logits():
