@@ -80,7 +80,7 @@ def test_the_stated_level_is_the_level_in_the_audio(rendered):
     sampled = sampled * (query @ sampled) / (sampled @ sampled)  # what of the query is the sample
     other = query - sampled
     level = 10 * np.log10((sampled @ sampled) / (other @ other))
-    assert planted.level == 6.0
+    assert planted.level == 10.0
     # the excerpts are faded, the file is lossy, and the other material is in the same key: not quite orthogonal
     assert level == pytest.approx(planted.level, abs=1.0)
 
@@ -122,8 +122,8 @@ def test_a_click_lands_where_the_tempo_ratio_says():
 def test_the_treatments_differ_and_cover_what_producers_do():
     assert len({treatment.describe() for treatment in TREATMENTS}) == len(TREATMENTS) == 10
     levels = [treatment.level for treatment in TREATMENTS]
-    assert (min(levels), max(levels)) == (0.0, 10.0)
-    assert np.median(levels) == 4.0
+    assert (min(levels), max(levels)) == (8.0, 16.0)  # clear samples: the demo shows the path, it is no benchmark
+    assert np.median(levels) == 13.0
     assert all(abs(treatment.semitones) <= 3 and 0.8 <= treatment.tempo_ratio <= 1.25 for treatment in TREATMENTS)
 
 

@@ -113,7 +113,7 @@ def test_a_killed_writer_leaves_what_is_stored_complete_and_the_rest_to_be_added
     assert {str(track.number) for track in references.catalogue.tracks("stored")} == set(announced) - (
         {"1"} if removed else set()
     )
-    for pending in references.plan(paths).pending:
+    for pending in references.plan(paths, retry=True).pending:
         references.add(pending, [blocks[pending.path]], duration=1.0)
     require_consistent(references, blocks.get)
     assert [track.number for track in references.catalogue.tracks("stored")] == [1, 2, 3]
