@@ -50,7 +50,7 @@ ASID = System(
         pooling="bands",
         hidden=512,
     ),
-    pairing=Pairing(foreign_interference=0.5, whole_reference=0.5, equaliser=6.0),
+    pairing=Pairing(foreign_interference=0.5, whole_reference=0.5, equaliser=6.0, short=0.4, varispeed=0.25),
     schedule=Schedule(batch=256, learning_rate=7e-4, epochs=30),
 )
 

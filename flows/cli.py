@@ -143,6 +143,7 @@ def prepare() -> None:
 )
 @click.option("--beat-checkpoint", type=PATH, help="beat_this checkpoint; without one, librosa's tracker is used.")
 @click.option("--soundfont", type=PATH, help="For MIDI files.  [default: Debian's General MIDI soundfont]")
+@click.option("--arrangement", type=click.IntRange(1), help="Only MIDI files, each with another band: a number each.")
 @click.option("--workers", type=click.IntRange(1), help="Sources decoded or rendered at the same time.  [default: 2]")
 @click.option("--device", default="cpu", show_default=True, help="For demucs and beat_this.")
 def stems(directory: Path, out: Path, manifest: Path | None, splits: tuple[str, ...], **given) -> None:

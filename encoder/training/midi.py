@@ -10,6 +10,9 @@ timeline and sum to the piece:
     chords   pianos, chromatic percussion, organs, guitars
     pads     strings, ensembles, synthesiser pads
     other    everything else
+
+An arrangement is the same piece for another band: every program is exchanged for another of its stem, all but the
+drums are transposed together, and tempo changes by up to a fifth.
 """
 
 import shutil
@@ -34,6 +37,7 @@ _DRUM_CHANNEL = 9  # counted from 0
 _BASS = frozenset(range(32, 40)) | {43, 58, 87}
 _CHORDS = frozenset(range(32))
 _PADS = frozenset(range(40, 56)) | frozenset(range(88, 96))
+_KITS = (0, 8, 16, 24, 25, 32, 40)  # General MIDI level 2 drum kits
 _CHANNELS = range(16)
 _PEAK = 0.9  # of the sum of the stems
 
@@ -64,9 +68,14 @@ class _Event:
 
 
 def render(
-    path: Path, *, sample_rate: int = 16_000, soundfont: Path | None = None, time_limit: float = 120.0
+    path: Path,
+    *,
+    sample_rate: int = 16_000,
+    soundfont: Path | None = None,
+    time_limit: float = 120.0,
+    arrangement: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
-    """Stems of a MIDI file by name, each (samples,) mono; together they peak at 0.9.
+    """Stems of a MIDI file by name, each (samples,) mono; together they peak at 0.9. Arrangement 0 is as written.
 
     ``time_limit`` bounds fluidsynth in seconds per stem, since a broken file may never end. Raises MidiError where
     the file cannot be read, holds no notes or takes longer, and where fluidsynth or a soundfont is missing.
@@ -74,7 +83,7 @@ def render(
     fluidsynth, soundfont = _fluidsynth(), find_soundfont(soundfont)
     with tempfile.TemporaryDirectory(prefix="asid-midi-") as folder:
         waveforms = {}
-        for name, song in split(path).items():
+        for name, song in split(path, arrangement=arrangement).items():
             score, sound = Path(folder) / "stem.mid", Path(folder) / "stem.wav"
             song.save(score)
             command = [fluidsynth, "-ni", "-q", "-g", "0.5", "-r", str(sample_rate), "-O", "float", "-T", "wav"]
@@ -93,9 +102,11 @@ def find_soundfont(given: Path | None = None) -> Path:
     raise MidiError(f"no soundfont {wanted}; install the package fluid-soundfont-gm or name another .sf2 file")
 
 
-def split(path: Path) -> dict[str, mido.MidiFile]:
+def split(path: Path, *, arrangement: int = 0) -> dict[str, mido.MidiFile]:
     """One MIDI file per stem, all on the timeline of the whole; raises MidiError."""
     song = _parsed(path)
+    if arrangement:
+        rearrange(song, np.random.default_rng([arrangement, *path.stem.encode()]))
     events = list(_with_voices(song))
     lead = _busiest(events)
     stems = {event.voice: _stem_name(event.voice, lead) for event in events if event.voice is not None}
@@ -108,6 +119,31 @@ def split(path: Path) -> dict[str, mido.MidiFile]:
         for name in order
         if name in sounding
     }
+
+
+def rearrange(song: mido.MidiFile, rng: np.random.Generator) -> None:
+    """Give the song another band, key (up to five semitones) and tempo (up to a fifth), in place."""
+    programs = {program: int(rng.choice(sorted(_family(program)))) for program in range(128)}
+    kit, semitones, pace = int(rng.choice(_KITS)), int(rng.integers(-5, 6)), float(rng.uniform(0.8, 1.25))
+    changed = {message.channel for track in song.tracks for message in track if message.type == "program_change"}
+    for message in (message for track in song.tracks for message in track):
+        drums = getattr(message, "channel", None) == _DRUM_CHANNEL
+        if message.type == "program_change":
+            message.program = kit if drums else programs[message.program]
+        elif message.type in ("note_on", "note_off") and not drums:
+            message.note = int(np.clip(message.note + semitones, 0, 127))
+        elif message.type == "set_tempo":
+            message.tempo = round(message.tempo / pace)
+    first = [mido.Message("program_change", channel=c, program=programs[0]) for c in _CHANNELS if c not in changed]
+    song.tracks.insert(0, mido.MidiTrack(first))
+
+
+def _family(program: int) -> frozenset[int]:
+    """Programs that may take this one's part: those of its stem, noises left out."""
+    for family in (_BASS, _CHORDS, _PADS):
+        if program in family:
+            return family
+    return frozenset(range(56, 120)) - _BASS - _PADS
 
 
 def _parsed(path: Path) -> mido.MidiFile:

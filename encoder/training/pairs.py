@@ -5,9 +5,9 @@ S_r; the reference view is x_q = sum of S_q, the query view is x_r = aug2(aug1(x
 time offset and a gain and aug2 a change of pitch and of tempo, both. (The paper's letters; we say reference view for
 the clean side, since that is what a catalogue holds, and query view for the mixture.)
 
-Two additions, off in the paper's recipe: interference from another track, which is what producers mix a sample with
-and what lets recordings without stems be used; and reference views that hold the whole mix while the query view
-holds only some of its stems.
+Additions, off in the paper's recipe: interference from another track, which is what producers mix a sample with and
+what lets recordings without stems be used; reference views that hold the whole mix while the query view holds only some
+of its stems; samples shorter than the segment, alone or looped; and varispeed, where pitch follows tempo.
 
 Only cutting and adding happens here, in numpy; warping is done on the device (encoder/training/augment.py).
 """
@@ -37,6 +37,9 @@ class Pairing:
     foreign_interference: float = 0.0  # probability that S_r comes from another track
     whole_reference: float = 0.0  # probability, with foreign interference, that the reference view is the whole mix
     equaliser: float = 0.0  # dB, standard deviation of a smooth random colour of each view
+    short: float = 0.0  # probability that the sample is shorter than the segment; half of these are looped
+    shortest: float = 1.2  # seconds, of a short sample; log-uniform up to the segment
+    varispeed: float = 0.0  # probability that the transposition is that of a record played at the tempo drawn
 
     def __post_init__(self) -> None:
         if not 0 < self.tempo[0] <= self.tempo[1]:
@@ -85,11 +88,14 @@ class PairMaker:
         low, high = np.log(self.pairing.tempo)
         tempo = np.exp(rng.uniform(low, high, size)).astype(np.float32)
         limit = self.pairing.transposition
+        transposition = rng.uniform(-limit, limit, size)
+        if self.pairing.varispeed:
+            transposition = np.where(rng.random(size) < self.pairing.varispeed, 12 * np.log2(tempo), transposition)
         return PairBatch(
             references=np.stack([reference for reference, _, _ in pairs]),
             queries=np.stack([self._centred(query, speed) for (_, query, _), speed in zip(pairs, tempo)]),
             tempo=tempo,
-            transposition=rng.uniform(-limit, limit, size).astype(np.float32),
+            transposition=transposition.astype(np.float32),
             colour=(rng.standard_normal((2, size, 4)) * self.pairing.equaliser / 2).astype(np.float32),
             tracks=np.array([track for _, _, track in pairs], np.int64),
         )
@@ -131,12 +137,26 @@ class PairMaker:
 
     def _views(self, rng, reference: NDArray, sample: NDArray, interference: NDArray) -> tuple[NDArray, NDArray]:
         """Cut the reference view from the middle; shift, scale and cover the sample: aug1(x_q) + sum of S_r."""
+        if self.pairing.short and rng.random() < self.pairing.short:
+            sample = self._shortened(rng, sample)
         margin = (len(sample) - self.longest) // 2
         shift = margin + round(rng.uniform(-1, 1) * margin)
         gain = 10 ** (rng.uniform(-self.pairing.gain, self.pairing.gain) / 20)
         start = (len(reference) - self.window) // 2
         query = gain * sample[shift : shift + self.longest] + interference[margin : margin + self.longest]
         return reference[start : start + self.window].astype(np.float32), query.astype(np.float32)
+
+    def _shortened(self, rng: np.random.Generator, sample: NDArray) -> NDArray:
+        """Only a part of what the reference view shows of the sample, in its place or looped over the whole length."""
+        longest = self.window / self.grid.sample_rate
+        length = int(
+            np.exp(rng.uniform(*np.log([min(self.pairing.shortest, longest), longest]))) * self.grid.sample_rate
+        )
+        start = (len(sample) - self.window) // 2 + rng.integers(0, self.window - length + 1)
+        part = sample[start : start + length] * _fade(length)
+        if rng.random() < 0.5:
+            return part[(np.arange(len(sample)) - start) % length]
+        return np.pad(part, (start, len(sample) - start - length))
 
     def _centred(self, query: NDArray, tempo: float) -> NDArray:
         """The query view moved so that what warping reads, from its first sample on, is its middle.
@@ -164,6 +184,13 @@ def _proper_subset(rng: np.random.Generator, size: int) -> NDArray[np.bool_]:
     """A random subset that is neither empty nor everything, as a mask; all of them equally likely."""
     code = rng.integers(1, 2**size - 1)
     return (code >> np.arange(size)) & 1 == 1
+
+
+def _fade(length: int) -> NDArray[np.float32]:
+    """Ones that rise and fall within 5 ms at 16 kHz, so that a cut does not click."""
+    ramp = min(80, length // 2)
+    edge = np.linspace(0, 1, ramp, endpoint=False, dtype=np.float32)
+    return np.concatenate([edge, np.ones(length - 2 * ramp, np.float32), edge[::-1]])
 
 
 def _rms(x: NDArray) -> float:

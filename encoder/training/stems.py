@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -41,6 +41,7 @@ class StemSettings:
     min_beats: int = 32  # after the first downbeat, as in NeuralSampleID section 4.1; 0: no beat filter
     checkpoint_path: Path | None = None  # of beat_this; None: librosa's tracker
     soundfont: Path | None = None  # None: Debian's General MIDI soundfont
+    arrangement: int = 0  # above 0: MIDI files only, each played by another band, as tracks of their own
     time_limit: float = 120.0  # seconds to render one stem
     workers: int = 2  # sources decoded or rendered at the same time
 
@@ -101,6 +102,8 @@ def prepare(
     """
     settings = settings or StemSettings()
     sources = discover(directory, manifest=manifest, splits=splits)
+    if settings.arrangement:
+        sources = [replace(s, track=f"{s.track}~{settings.arrangement}") for s in sources if s.form == "midi"]
     if not sources:
         wanted = f" of split {', '.join(sorted(splits))}" if splits is not None else ""
         raise ValueError(f"{directory} holds no recordings, stems or MIDI files{wanted}; check folder and manifest")
@@ -178,7 +181,11 @@ class _Loader:
         options = self.settings
         if source.form == "midi":
             stems = midi.render(
-                source.path, sample_rate=SAMPLE_RATE, soundfont=options.soundfont, time_limit=options.time_limit
+                source.path,
+                sample_rate=SAMPLE_RATE,
+                soundfont=options.soundfont,
+                time_limit=options.time_limit,
+                arrangement=options.arrangement,
             )
         elif source.form == "recording" and self.separate and source.kind not in _SINGLE_STEMS:
             stems = self.separate(source.path, sample_rate=SAMPLE_RATE)

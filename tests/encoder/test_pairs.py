@@ -277,3 +277,28 @@ def test_only_tracks_of_the_split_and_of_a_second_or_more_take_part():
 def test_an_impossible_tempo_is_refused(tempo):
     with pytest.raises(ValueError, match="expected \\(low, high\\) with 0 < low <= high"):
         Pairing(tempo=tempo)
+
+
+def test_short_samples_lie_in_the_reference_view_and_half_of_them_are_looped():
+    pairing = replace(PAIRING, short=1.0, shortest=0.05, gain=0.0, offset=0.0)  # the window is 0.248 s
+    pairs = maker(noise(1), noise(1, seed=3) * 0, pairing=pairing)
+    sample = np.arange(1, 6001, dtype=np.float32)  # 1, 2, 3 ...: a value tells its place; (6000 - 3968) / 2 = 1016
+    alone = looped = 0
+    for seed in range(200):
+        short = pairs._shortened(np.random.default_rng(seed), sample)
+        assert len(short) == 6000
+        assert short.max() <= 1016 + 3968  # nothing from behind the reference view
+        if (short != 0).mean() > 0.9:
+            looped += 1
+        else:
+            alone += 1
+            heard = np.flatnonzero(short)
+            assert (short == sample).sum() >= len(heard) - 2 * 80  # in its place, but for the fades
+            assert 800 - 1 <= len(heard) <= 3968  # 0.05 s are 800 samples
+    assert 70 < alone < 130
+    assert alone + looped == 200
+
+
+def test_varispeed_transposes_by_the_tempo():
+    batch = maker(noise(2), noise(2, seed=5), pairing=replace(PAIRING, varispeed=1.0)).batch(0, 8)
+    assert np.allclose(batch.transposition, 12 * np.log2(batch.tempo), atol=1e-5)

@@ -140,3 +140,30 @@ def test_a_note_that_never_ends_is_ended_with_its_track(tmp_path):
 def test_the_time_limit_ends_a_rendering(band):
     with pytest.raises(MidiError, match=r"band.mid: still rendering after 0 s"):
         midi.render(band, time_limit=0.001)
+
+
+def test_an_arrangement_has_the_same_stems_but_another_band_key_and_tempo(tmp_path):
+    song = mido.MidiFile(ticks_per_beat=480)
+    track = mido.MidiTrack()
+    track.append(mido.MetaMessage("set_tempo", tempo=500_000))
+    track.append(mido.Message("program_change", channel=0, program=0))
+    for channel, note in ((0, 60), (9, 36)):
+        track.append(mido.Message("note_on", channel=channel, note=note, velocity=90, time=0))
+        track.append(mido.Message("note_off", channel=channel, note=note, time=480))
+    song.tracks.append(track)
+    song.save(tmp_path / "song.mid")
+
+    written, again, other = (midi.split(tmp_path / "song.mid", arrangement=n) for n in (0, 3, 4))
+    assert written.keys() == again.keys() == other.keys() == {"drums", "lead"}
+    assert _facts(midi.split(tmp_path / "song.mid", arrangement=3)["lead"]) == _facts(again["lead"])  # the same number
+    assert len({_facts(stems["lead"]) for stems in (written, again, other)}) == 3
+    assert {_drums(stems["drums"]) for stems in (written, again, other)} == {(36,)}  # drums keep their notes
+
+
+def _facts(stem):
+    kinds = {"program_change": "program", "note_on": "note", "set_tempo": "tempo"}
+    return tuple((m.type, getattr(m, kinds[m.type])) for m in stem.tracks[0] if m.type in kinds)
+
+
+def _drums(stem):
+    return tuple(m.note for m in stem.tracks[0] if m.type == "note_on")
