@@ -60,7 +60,9 @@ class Benchmark:
     def __post_init__(self) -> None:
         both = set(self.references) & set(self.distractors)
         if both:
-            raise ValueError(f"benchmark {self.name}: {sorted(both)[0]!r} is a reference and a distractor, expected one")
+            raise ValueError(
+                f"benchmark {self.name}: {sorted(both)[0]!r} is a reference and a distractor, expected one"
+            )
         unknown = {r for q in self.queries for r in q.relevant} - set(self.references)
         if unknown:
             raise ValueError(f"benchmark {self.name}: {sorted(unknown)[0]!r} is sampled, but is no reference")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from flows.cli_evaluate import dashboard, evaluate
 from flows.options import (
     PATH,
     OneLineErrors,
@@ -26,6 +27,10 @@ from flows.options import (
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Automatic sample identification: which recordings does a track sample, and where."""
+
+
+main.add_command(evaluate)
+main.add_command(dashboard)
 
 
 @main.command()
@@ -220,30 +225,6 @@ def train_reranker(
     click.echo(
         train_reranker(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
     )
-
-
-@main.group()
-def evaluate() -> None:
-    """Measure how much is found."""
-
-
-@evaluate.command("excerpts")
-@click.argument("paths", nargs=-1, required=True, type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder for the rendered queries and result.json.")
-@click.option("--count", type=click.IntRange(1), default=50, show_default=True, help="Excerpts, one a recording.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, other excerpts.")
-@click.option("--reranker", type=PATH, help="Reranker checkpoint.  [default: the shipped one]")
-@catalogue_options
-def evaluate_excerpts(paths: tuple[Path, ...], out: Path, count: int, seed: int, **given) -> None:
-    """Pitch and stretch excerpts of stored recordings (files or folders PATHS) and count which are found first."""
-    settings = read_settings(**given)
-    prepare_prefect(settings.data)
-    from evaluation.excerpts import ExcerptSettings
-    from flows.evaluate import evaluate_excerpts
-
-    result = evaluate_excerpts(list(paths), out, settings, how=ExcerptSettings(count=count, seed=seed))
-    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    click.echo(json.dumps(result, indent=2))
 
 
 @main.command("import-published")

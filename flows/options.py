@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # imported late, so that --help stays quick
     from flows.settings import Settings
 
 PATH = click.Path(path_type=Path)
+_CACHE = Path("~/.cache/asid")
+_SYSTEMS = ("asid", "neuralsampleid-published")
 # What a wrong file, address, device or setting surfaces as; RuntimeError is PyTorch's, libsndfile's and Prefect's.
 _TOLD = (ValueError, LookupError, OSError, ArithmeticError, RuntimeError, ImportError)
 
@@ -40,6 +43,36 @@ def training_options(command: Callable) -> Callable:
     ):
         command = option(command)
     return command
+
+
+def comparison_options(command: Callable) -> Callable:
+    """Of every evaluation that compares systems; all but --json arrive as the keyword `compared`."""
+    options = (
+        click.option("--json", "as_json", is_flag=True, help="Print summary.json."),
+        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+        click.option("--cache", type=PATH, default=_CACHE, show_default=True, help="Rendered audio, stored tracks."),
+        click.option("--bootstrap-seed", "bootstrap", type=click.IntRange(0), default=1, show_default=True,
+                     help="Of the resampling behind the intervals."),
+        click.option("--length", "lengths", type=float, multiple=True, default=(5, 7, 10, 15, 20), show_default=True,
+                     help="Seconds of the excerpts for hit rates (may be repeated)."),
+        click.option("--no-excerpts", is_flag=True, help="Full queries only."),
+        click.option("--protocol", default="strict", show_default=True,
+                     help="strict, or published (as the released code)."),
+        click.option("--baseline", help="The system that the others are compared with.  [default: the first]"),
+        click.option("--system", "systems", multiple=True, default=_SYSTEMS, show_default=True,
+                     help="A name, NAME=encoder.safetensors[+reranker.safetensors], or mine.py; docs/peers.md."),
+        click.option("--out", type=PATH, help="Folder of the run: results, report, kept answers."),
+    )  # fmt: skip
+
+    @wraps(command)
+    def gathered(*, out, systems, baseline, protocol, no_excerpts, lengths, bootstrap, cache, device, **others):
+        compared = dict(out=out, systems=systems, baseline=baseline, protocol=protocol, device=device)
+        compared |= dict(lengths=() if no_excerpts else lengths, seed=bootstrap, cache=cache.expanduser())
+        return command(compared=compared, **others)
+
+    for option in options:
+        gathered = option(gathered)
+    return gathered
 
 
 def read_settings(*, settings_file: Path | None, **given: Any) -> "Settings":

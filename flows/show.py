@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,11 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from encoder import systems as recipes
+from evaluation import tables
 from flows import assembly
 from flows.settings import Settings
 
 if TYPE_CHECKING:  # flows.ingest imports prefect, which `asid info` can do without
     from encoder.training.stems import Prepared
+    from evaluation.run import Step
+    from evaluation.tables import Table
     from flows.ingest import Outcome, Summary
     from flows.ingest import Progress as IngestProgress
 
@@ -49,6 +53,39 @@ def preparation() -> Iterator[Callable[["Prepared"], None]]:
             bar.update(task, total=record.total, completed=record.position, track=record.track)
 
         yield progress
+
+
+@contextmanager
+def evaluation() -> Iterator[Callable[["Step"], None]]:
+    """A bar for each thing done for each system: rendering, storing, asking ..."""
+    with _bar(TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[what]}")) as bar:
+        tasks = {}
+
+        def progress(step: "Step") -> None:
+            key = f"{step.system}: {step.doing}"
+            if key not in tasks:
+                tasks[key] = bar.add_task(key, total=step.total, what="")
+            bar.update(tasks[key], total=step.total, completed=step.done, what=step.what)
+
+        yield progress
+
+
+def evaluation_text(summary: dict[str, Any], out: Path) -> str:
+    """Protocol, systems side by side with intervals, and where the report lies."""
+    shown = [tables.of_metrics(summary), tables.of_differences(summary), tables.of_lengths(summary)]
+    parts = [summary["protocol"]["about"], *(_table_text(table) for table in shown if table.rows)]
+    return "\n\n".join([*parts, f"report: {out / 'report.html'}"])
+
+
+def _table_text(table: "Table") -> str:
+    rows = [table.head, *((row.name, *(cell.text for cell in row.cells)) for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    parts = [table.title, lines.pop(0)]
+    for group, members in table.grouped.items():
+        parts += [f"- {group}"] if group else []
+        parts += [lines.pop(0) for _ in members]
+    return "\n".join(parts)
 
 
 def epoch(record: Any) -> None:

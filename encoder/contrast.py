@@ -1,0 +1,75 @@
+"""Contrast: a track's log-frequency spectrum -> what stands out of its surroundings, small enough to be kept whole.
+
+A sample under other music is heard where it stands out: partials and onsets that are louder than what is near them in
+time and frequency. Decibels less their local mean, negative values dropped, do not depend on level and hardly on the
+equaliser; a transposition is a shift by whole bins per semitone, a change of tempo a stretch. One byte a value, 85 bins
+of a semitone every 64 ms: 680 bytes per half second, 140 kB per track of 105 s. `reranker.correlate` looks for a
+query's features in those of references.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool1d
+
+_SCALE = 32.0  # uint8 steps per square root of a decibel; 8 ** 2 = 64 dB is the most that can be told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """How features are made of a front end's spectrum."""
+
+    depth: float = 60.0  # dB below the loudest value of the track at which it counts as silent
+    bins: int = 15  # of the local mean, of the spectrum's 18 an octave: 10 semitones
+    frames: int = 15  # of the local mean, of 32 ms: 0.48 s
+    pool: int = 2  # frames that become one
+    bins_per_octave: int = 18  # of the spectrum
+    frame: float = 0.032  # seconds from one frame of the spectrum to the next
+
+    def __post_init__(self) -> None:
+        for name in ("bins", "frames"):
+            if (size := getattr(self, name)) < 1 or size % 2 == 0:
+                raise ValueError(f"contrast: {name} is {size}, expected an odd positive number, as the mean is centred")
+        for name in ("depth", "pool", "bins_per_octave", "frame"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"contrast: {name} is {getattr(self, name)}, expected more than 0")
+
+    @property
+    def seconds(self) -> float:
+        """From one frame of features to the next."""
+        return self.frame * self.pool
+
+
+def features(spectrum: Tensor, contrast: Contrast = Contrast()) -> NDArray[np.uint8]:
+    """(bins, frames) in dB -> (frames // pool, semitones): 32 times the square root of the dB above the local mean.
+
+    Bin ``s`` is the semitone ``s`` above the spectrum's lowest bin. Silence, and whatever is even, gives zeros; a
+    spectrum shorter than one pool gives no frames.
+    """
+    if spectrum.ndim != 2 or not len(spectrum):
+        raise ValueError(f"spectrum of shape {tuple(spectrum.shape)}, expected (bins, frames)")
+    bins, frames = spectrum.shape
+    semitones = _semitones(bins, contrast.bins_per_octave)
+    if frames < contrast.pool:
+        return np.zeros((0, len(semitones)), np.uint8)
+    audible = torch.maximum(spectrum.float(), spectrum.amax() - contrast.depth)
+    local = _mean(_mean(audible, contrast.frames).T, contrast.bins).T
+    prominent = (audible - local).clamp(min=0).sqrt()
+    pooled = avg_pool1d(semitones @ prominent, contrast.pool)
+    return (pooled * _SCALE).round().clamp(max=255).to(torch.uint8).T.contiguous().cpu().numpy()
+
+
+def _mean(x: Tensor, size: int) -> Tensor:
+    """Mean of the `size` values around each one of a row; of those that exist at the ends."""
+    return avg_pool1d(x, size, 1, size // 2, count_include_pad=False)
+
+
+def _semitones(bins: int, per_octave: int) -> Tensor:
+    """(semitones, bins): a triangle a semitone wide on either side around each semitone, of sum 1."""
+    wide = per_octave / 12  # bins per semitone
+    centres = torch.arange(int((bins - 1) / wide) + 1) * wide
+    weights = (1 - (torch.arange(bins) - centres[:, None]).abs() / wide).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)

@@ -1,0 +1,278 @@
+"""Metrics: what was ranked, and what is true -> numbers. Here is the definition of everything that asid measures.
+
+One query. Its ranking is a row of hits, best first: True where a reference is relevant. `relevant` counts all that the
+query samples, returned or not; a query with none is sample-free and has no value in this group.
+
+    average precision        sum over the hits of (hits so far / rank), divided by `relevant`; what was not returned
+                             adds nothing. divide_by="found": divided by the hits within the cut, 0 without any.
+    hit rate N               1 where a hit stands among the first N, else 0.
+    candidate recall         share of the relevant references that the index returned, before any scoring.
+    normalised average rank  mean over the relevant references of (wrong ones before it / all wrong ones of the
+                             catalogue): 0 perfect, 1 worst, 0.5 by chance where everything is returned. What was not
+                             returned stands behind all wrong ones. (CLEWS, where it is from, prints 100 times this.)
+
+Equal scores are ordered by the protocol before they come here (`strict`: wrong references first). For places, tempo
+and transposition see evaluation/localisation.py.
+
+All queries. `evaluate` takes the columns of results.parquet.
+
+    map, hit_rate_N, candidate_recall, normalised_average_rank, query_iou, reference_iou
+                             means over the queries that have a value. Places are thus those of what was found: read
+                             them beside the hit rates.
+    within_1_s               share of these whose strongest occurrence starts within 1 s of an annotated one on both
+                             sides.
+    tempo_error, transposition_error
+                             medians (ratio; semitones), so that one gross error does not hide the usual size.
+    auroc                    probability that a sampled query scores above a sample-free one, ties half. A sampled
+                             query has the score of its best relevant reference, -inf where none was returned; a
+                             sample-free query its best score, -inf where nothing was returned.
+    false_alarm_rate         share of the sample-free queries that the peer answers at its own operating point.
+    recall_at_P_percent      share of the sampled queries whose first-ranked reference is relevant and scores above the
+                             lowest threshold that at most P % of the sample-free queries exceed. Of n such queries
+                             floor(n P / 100) may exceed it: with n < 100, "1 %" means none of these n, and a true rate
+                             of up to about 3 / n cannot be told from 0.
+    calibration_error        expected calibration error: top answers, those of sample-free queries too, in 10 bins of
+                             equal width by confidence; mean over the answers of |share correct - mean confidence| of
+                             their bin. Chance alone makes it about 0.8 sqrt(p (1 - p) / answers in a bin), not 0.
+
+What cannot be computed is NaN, never 0. Functions over queries take `counts`, how often each query was drawn:
+(queries,) gives a number, (draws, queries) a number per draw. So the bootstrap runs the very formula of the value.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Columns = Mapping[str, NDArray]
+Counts = NDArray[np.float64]
+
+_MEANS = {
+    "map": "ap",
+    "hit_rate_1": "hit_1",
+    "hit_rate_3": "hit_3",
+    "hit_rate_5": "hit_5",
+    "hit_rate_10": "hit_10",
+    "candidate_recall": "candidate_recall",
+    "query_iou": "query_iou",
+    "reference_iou": "reference_iou",
+    "normalised_average_rank": "normalised_rank",
+}
+_MEDIANS = {"tempo_error": "tempo_error", "transposition_error": "transposition_error"}
+_SHARES = ("ap", "hit_1", "hit_3", "hit_5", "hit_10", "candidate_recall", "query_iou", "reference_iou",
+           "normalised_rank", "confidence")  # fmt: skip
+_ERRORS = ("start_error", "tempo_error", "transposition_error")
+_OTHERS = ("relevant", "top_score", "true_score", "answered", "correct")
+KEYS = (
+    "map", "hit_rate_1", "hit_rate_3", "hit_rate_5", "hit_rate_10", "candidate_recall", "auroc", "false_alarm_rate",
+    "recall_at_1_percent", "recall_at_5_percent", "calibration_error", "query_iou", "reference_iou", "within_1_s",
+    "tempo_error", "transposition_error", "normalised_average_rank",
+)  # fmt: skip
+_BINS = 10
+
+
+# One query
+
+
+def average_precision(
+    hits: ArrayLike, relevant: int, *, cut: int | None = None, divide_by: Literal["relevant", "found"] = "relevant"
+) -> float:
+    """Average precision of one ranking; NaN for a sample-free query."""
+    hits = _hits(hits, relevant)
+    if not relevant:
+        return np.nan
+    ranks = np.flatnonzero(hits[:cut]) + 1
+    precisions = np.arange(1, len(ranks) + 1) / ranks
+    return float(precisions.sum() / max(1, relevant if divide_by == "relevant" else len(ranks)))
+
+
+def best_rank(hits: ArrayLike) -> float:
+    """Rank of the first hit, from 1; NaN where there is none."""
+    ranks = np.flatnonzero(np.asarray(hits, bool)) + 1
+    return float(ranks[0]) if len(ranks) else np.nan
+
+
+def hit_rate(hits: ArrayLike, relevant: int, *, top: int) -> float:
+    """1 where a hit stands among the first `top`, else 0; NaN for a sample-free query."""
+    return float(_hits(hits, relevant)[:top].any()) if relevant else np.nan
+
+
+def normalised_rank(hits: ArrayLike, relevant: int, *, catalogue: int) -> float:
+    """Normalised average rank in a catalogue of that many references; NaN where none is relevant or none is wrong."""
+    hits = _hits(hits, relevant)
+    wrong = catalogue - relevant
+    if (~hits).sum() > wrong:
+        raise ValueError(f"{len(hits)} references ranked, expected at most the {catalogue} of the catalogue")
+    if not relevant or not wrong:
+        return np.nan
+    before = np.cumsum(~hits)[hits]  # wrong ones before each hit
+    lost = relevant - len(before)
+    return float((before.sum() / wrong + lost) / relevant)
+
+
+def candidate_recall(candidates: Collection[str] | None, relevant: Collection[str]) -> float:
+    """Share of the relevant references among the candidates; NaN without either (None: the peer has no such stage)."""
+    if candidates is None or not relevant:
+        return np.nan
+    return len(set(candidates) & set(relevant)) / len(set(relevant))
+
+
+def _hits(hits: ArrayLike, relevant: int) -> NDArray[np.bool_]:
+    hits = np.asarray(hits, bool)
+    if hits.sum() > relevant:
+        raise ValueError(f"{hits.sum()} hits in a ranking, expected at most the {relevant} relevant; rank each once")
+    return hits
+
+
+# All queries
+
+
+def mean(values: ArrayLike, counts: Counts | None = None) -> NDArray[np.float64]:
+    """Mean over the queries that have a value."""
+    values, counts = _counted(values, counts)
+    known = ~np.isnan(values)
+    return _ratio(counts @ np.where(known, values, 0.0), counts @ known.astype(float))
+
+
+def median(values: ArrayLike, counts: Counts | None = None) -> NDArray[np.float64]:
+    """Median over the queries that have a value; of an even number the middle of the two central ones."""
+    values, counts = _counted(values, counts)
+    order = np.argsort(values)[: (~np.isnan(values)).sum()]  # NaN sorts last
+    if not len(order):
+        return np.full(counts.shape[:-1], np.nan)[()]
+    upto = counts[..., order].cumsum(axis=-1)
+    total = upto[..., -1:]
+    low, high = ((upto <= np.floor(position)).sum(axis=-1) for position in ((total - 1) / 2, total / 2))
+    ordered = np.append(values[order], np.nan)  # a draw without a single value ends on the NaN
+    return (ordered[low] + ordered[high]) / 2
+
+
+def auroc(
+    positives: ArrayLike, negatives: ArrayLike, counts: Counts | None = None, negative_counts: Counts | None = None
+) -> NDArray[np.float64]:
+    """Probability that a positive scores above a negative, ties half; -inf where nothing was returned."""
+    positives, counts = _counted(_scores(positives), counts)
+    negatives, negative_counts = _counted(_scores(negatives), negative_counts)
+    above = (positives[:, None] > negatives) + 0.5 * (positives[:, None] == negatives)
+    won = ((counts @ above) * negative_counts).sum(axis=-1)
+    return _ratio(won, counts.sum(axis=-1) * negative_counts.sum(axis=-1))
+
+
+def false_alarm_rate(answered: ArrayLike, counts: Counts | None = None) -> NDArray[np.float64]:
+    """Share of the given sample-free queries that were answered."""
+    return mean(np.asarray(answered, float), counts)
+
+
+def threshold_at(negatives: ArrayLike, *, false_alarms: float, counts: Counts | None = None) -> NDArray[np.float64]:
+    """Lowest score that at most that share (0 to below 1) of the sample-free queries exceed; NaN without any."""
+    if not 0 <= false_alarms < 1:
+        raise ValueError(f"share of false alarms is {false_alarms}, expected 0 to below 1; 5 % is 0.05")
+    negatives, counts = _counted(_scores(negatives), counts)
+    order = np.argsort(-negatives)
+    upto = counts[..., order].cumsum(axis=-1)
+    allowed = np.floor(false_alarms * counts.sum(axis=-1, keepdims=True) + 1e-9)  # 0.29 * 100 is 28.999…
+    return np.append(negatives[order], np.nan)[(upto <= allowed).sum(axis=-1)]
+
+
+def recall_at_false_alarms(
+    top_scores: ArrayLike,
+    correct: ArrayLike,
+    negatives: ArrayLike,
+    *,
+    false_alarms: float,
+    counts: Counts | None = None,
+    negative_counts: Counts | None = None,
+) -> NDArray[np.float64]:
+    """Share of the sampled queries right above the threshold; `correct`: the first-ranked reference is relevant."""
+    threshold = np.asarray(threshold_at(negatives, false_alarms=false_alarms, counts=negative_counts))
+    top_scores, counts = _counted(_scores(top_scores), counts)
+    kept = np.asarray(correct, bool) & (top_scores > threshold[..., None])
+    recall = _ratio((counts * kept).sum(axis=-1), counts.sum(axis=-1))
+    return np.where(np.isnan(threshold), np.nan, recall)[()]
+
+
+def calibration_error(confidences: ArrayLike, correct: ArrayLike, counts: Counts | None = None) -> NDArray[np.float64]:
+    """Expected calibration error of the top answers that have a confidence, in 10 bins of equal width."""
+    confidences, counts = _counted(confidences, counts)
+    known = ~np.isnan(confidences)
+    gaps = np.where(known, np.asarray(correct, float) - confidences, 0.0)
+    bins = np.clip(np.nan_to_num(confidences) * _BINS, 0, _BINS - 1).astype(int)  # 1.0 belongs to the last bin
+    member = np.arange(_BINS) == bins[:, None]  # (queries, bins)
+    return _ratio(np.abs(counts @ (gaps[:, None] * member)).sum(axis=-1), counts @ known.astype(float))
+
+
+def _counted(values: ArrayLike, counts: Counts | None) -> tuple[NDArray[np.float64], Counts]:
+    values = np.asarray(values, float)
+    counts = np.ones(len(values)) if counts is None else np.asarray(counts, float)
+    if counts.shape[-1] != len(values):
+        raise ValueError(f"counts of {counts.shape[-1]} queries for {len(values)} values, expected one for each")
+    return values, counts
+
+
+def _scores(scores: ArrayLike) -> NDArray[np.float64]:
+    scores = np.asarray(scores, float)
+    if np.isnan(scores).any():
+        raise ValueError("a score is NaN, expected a number; use -inf where nothing was returned")
+    return scores
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """part / whole; NaN where the whole is empty."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), np.nan)[()]
+
+
+# Everything
+
+
+def validate(columns: Columns) -> None:
+    """ValueError unless the columns are those of results.parquet, equally long, with possible values."""
+    missing = sorted({*_SHARES, *_ERRORS, *_OTHERS} - set(columns))
+    if missing:
+        raise ValueError(f"column {missing[0]!r} is missing, expected the columns of results.row")
+    if len({len(columns[name]) for name in (*_SHARES, *_ERRORS, *_OTHERS)}) != 1:
+        raise ValueError("columns differ in length, expected one value for each query")
+    for name in (*_SHARES, *_ERRORS):
+        values = np.asarray(columns[name], float)
+        top = 1.0 if name in _SHARES else np.inf
+        wrong = values[(values < 0) | (values > top) | np.isinf(values)]
+        if len(wrong):
+            raise ValueError(f"{name} is {wrong[0]}, expected {'0 to 1' if top == 1 else '0 or more'}, NaN if unknown")
+    sampled = np.asarray(columns["relevant"]) > 0
+    if not np.array_equal(sampled, ~np.isnan(np.asarray(columns["ap"], float))):
+        raise ValueError("ap is known for another set of queries than the sampled ones; NaN marks the sample-free")
+    if (np.asarray(columns["correct"], bool) & ~sampled).any():
+        raise ValueError("a sample-free query has a correct answer, expected correct=False: whatever it found is wrong")
+
+
+def evaluate(columns: Columns, counts: Counts | None = None) -> dict[str, NDArray[np.float64]]:
+    """Every metric over the queries of one system, in the order of KEYS; NaN where one cannot be computed."""
+    validate(columns)
+    counts = np.ones(len(columns["relevant"])) if counts is None else counts
+    within = np.where(np.isnan(columns["start_error"]), np.nan, np.asarray(columns["start_error"]) <= 1.0)
+    values = {key: mean(columns[column], counts) for key, column in _MEANS.items()}
+    values |= {key: median(columns[column], counts) for key, column in _MEDIANS.items()}
+    values["within_1_s"] = mean(within, counts)
+    values["calibration_error"] = calibration_error(columns["confidence"], columns["correct"], counts)
+    values |= _detection(columns, counts)
+    return {key: values[key] for key in KEYS}
+
+
+def _detection(columns: Columns, counts: Counts) -> dict[str, NDArray[np.float64]]:
+    """The metrics that set sampled against sample-free queries."""
+    sampled = np.asarray(columns["relevant"]) > 0
+    of, free = counts[..., sampled], counts[..., ~sampled]
+    top, true = (np.where(np.isnan(columns[name]), -np.inf, columns[name]) for name in ("top_score", "true_score"))
+    right, wrong = top[sampled], top[~sampled]
+    correct = np.asarray(columns["correct"], bool)[sampled]
+    recalls = {
+        f"recall_at_{percent}_percent": recall_at_false_alarms(
+            right, correct, wrong, false_alarms=percent / 100, counts=of, negative_counts=free
+        )
+        for percent in (1, 5)
+    }
+    return {
+        "auroc": auroc(true[sampled], wrong, of, free),
+        "false_alarm_rate": false_alarm_rate(np.asarray(columns["answered"])[~sampled], free),
+        **recalls,
+    }
