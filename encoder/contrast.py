@@ -1,10 +1,10 @@
 """Contrast: a track's log-frequency spectrum -> what stands out of its surroundings, small enough to be kept whole.
 
 A sample under other music is heard where it stands out: partials and onsets that are louder than what is near them in
-time and frequency. Decibels less their local mean, negative values dropped, do not depend on level and hardly on the
-equaliser; a transposition is a shift by whole bins per semitone, a change of tempo a stretch. One byte a value, 85 bins
-of a semitone every 64 ms: 680 bytes per half second, 140 kB per track of 105 s. `reranker.correlate` looks for a
-query's features in those of references.
+time and frequency. Decibels less their local mean over their local deviation, negative values dropped, do not depend on
+level and hardly on the equaliser; a transposition is a shift by one bin a semitone, a change of tempo a stretch. One
+byte a value, 85 semitones every 64 ms: 680 bytes per half second, 140 kB for a track of 105 s.
+`reranker.correlate` looks for a query's features in those of references.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-_SCALE = 32.0  # uint8 steps per square root of a decibel; 8 ** 2 = 64 dB is the most that can be told
+_SCALE = 64.0  # uint8 steps per local standard deviation; 1 value in 1,000 lies beyond 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Contrast:
     """How features are made of a front end's spectrum."""
 
     depth: float = 60.0  # dB below the loudest value of the track at which it counts as silent
+    even: float = 3.0  # dB added to the local deviation, so that noise and silence do not stand out
     bins: int = 15  # of the local mean, of the spectrum's 18 an octave: 10 semitones
     frames: int = 15  # of the local mean, of 32 ms: 0.48 s
     pool: int = 2  # frames that become one
@@ -33,7 +34,7 @@ class Contrast:
         for name in ("bins", "frames"):
             if (size := getattr(self, name)) < 1 or size % 2 == 0:
                 raise ValueError(f"contrast: {name} is {size}, expected an odd positive number, as the mean is centred")
-        for name in ("depth", "pool", "bins_per_octave", "frame"):
+        for name in ("depth", "even", "pool", "bins_per_octave", "frame"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"contrast: {name} is {getattr(self, name)}, expected more than 0")
 
@@ -44,7 +45,7 @@ class Contrast:
 
 
 def features(spectrum: Tensor, contrast: Contrast = Contrast()) -> NDArray[np.uint8]:
-    """(bins, frames) in dB -> (frames // pool, semitones): 32 times the square root of the dB above the local mean.
+    """(bins, frames) in dB -> (frames // pool, semitones): 64 times the local standard deviations above the local mean.
 
     Bin ``s`` is the semitone ``s`` above the spectrum's lowest bin. Silence, and whatever is even, gives zeros; a
     spectrum shorter than one pool gives no frames.
@@ -56,10 +57,17 @@ def features(spectrum: Tensor, contrast: Contrast = Contrast()) -> NDArray[np.ui
     if frames < contrast.pool:
         return np.zeros((0, len(semitones)), np.uint8)
     audible = torch.maximum(spectrum.float(), spectrum.amax() - contrast.depth)
-    local = _mean(_mean(audible, contrast.frames).T, contrast.bins).T
-    prominent = (audible - local).clamp(min=0).sqrt()
+    centred = audible - audible.mean()  # else the difference of two large squares is inexact
+    mean = _local(centred, contrast)
+    deviation = (_local(centred.square(), contrast) - mean.square()).clamp(min=0).sqrt()
+    prominent = ((centred - mean) / (deviation + contrast.even)).clamp(min=0)
     pooled = avg_pool1d(semitones @ prominent, contrast.pool)
     return (pooled * _SCALE).round().clamp(max=255).to(torch.uint8).T.contiguous().cpu().numpy()
+
+
+def _local(x: Tensor, contrast: Contrast) -> Tensor:
+    """(bins, frames) mean around each value."""
+    return _mean(_mean(x, contrast.frames).T, contrast.bins).T
 
 
 def _mean(x: Tensor, size: int) -> Tensor:

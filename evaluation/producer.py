@@ -47,7 +47,7 @@ class Produced:
     how: str
     tempo_ratio: float = 1.0  # query tempo / reference tempo, exactly
     transposition: float = 0.0  # semitones
-    level: float = 0.0  # dB RMS of the sample over the other music while it sounds
+    level: float = 0.0  # dB RMS of the sample over the other music while it sounds, before mastering
     sample_type: str = ""  # riff or beat
     stems: tuple[str, ...] = ()  # taken; none: the mix
 

@@ -4,8 +4,8 @@ Music that is unrelated has a similarity of 0.4 to 0.6, so a sum over candidates
 soft maximum of its candidates, t log sum exp(s / t) over the best similarity s of each, with t = 0.02: a little more
 than its best one, more where several are as good. On 44 queries rendered from the validation split (73 references, the
 shipped encoder, 5 candidates) it gave mAP .61; the plain maximum .59, the sum of what exceeds the query's median .59,
-the plain sum .49: between the first three the queries cannot tell. Its own background taken off a query's scores lowered
-the AUROC against 16 sample-free queries from .56 to .50, so scores stay as they are.
+the plain sum .49: between the first three the queries cannot tell. Taking a query's own background off its scores
+lowered the AUROC against 16 sample-free queries from .56 to .50, so scores stay as they are.
 
 No published operating point exists. `bar` makes one from the catalogue itself: excerpts of its tracks are asked for
 with their own track left out, and a match is reported where it scores as high as what 95 % of these sample-free queries

@@ -95,6 +95,8 @@ def make_frame(seed: int = 1, strength: dict[str, float] = STRENGTH) -> pd.DataF
         rows += [_row(random, system, strength[system], sample, None) for sample in samples]
         for length in EXCERPTS:
             rows += [_row(random, system, strength[system], sample, length) for sample in samples[:60:2]]
+        again = [_row(random, system, strength[system], sample, 5.0) for sample in samples[:60:4]]
+        rows += [row | {"query": f"{row['query']}-again"} for row in again]  # a second excerpt of the same query
     return results.table(rows)
 
 

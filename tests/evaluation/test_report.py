@@ -23,7 +23,7 @@ def test_the_markdown_says_what_was_run_and_with_what(written, made_summary):
     text = (written / "report.md").read_text()
     assert "`asid evaluate own music --seed 1 --out results`" in text
     assert "strict: distractors compete in the ranking" in text
-    assert "60 sampled, 20 sample-free, 150 excerpts" in text
+    assert "60 sampled, 20 sample-free, 165 excerpts" in text
     assert "60 draws, seed 1" in text
     assert f"numpy {made_summary['versions']['numpy']}" in text
     assert "| asid | – | 000000000000 |" in text  # the digest

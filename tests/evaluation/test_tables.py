@@ -53,7 +53,7 @@ def test_classes_and_lengths_count_their_queries(summary):
     assert list(tables.of_classes(summary).grouped) == ["mAP (0-1)", "hit rate, first (share 0-1)",
                                                         "hit rate, first 10 (share 0-1)"]  # fmt: skip
     assert [row.name for row in tables.of_classes(summary).rows][:2] == ["riff, n=40", "beat, n=20"]
-    assert [row.name for row in tables.of_lengths(summary).rows][:2] == ["5 s, n=30", "7 s, n=30"]
+    assert [row.name for row in tables.of_lengths(summary).rows][:2] == ["5 s, n=45", "7 s, n=30"]
 
 
 def test_troubles_are_named_with_their_place_and_reason(summary):

@@ -1,0 +1,223 @@
+"""Trace: one query and one reference at a rough tempo ratio and transposition -> both finely, and what lies where.
+
+The places where pieces of the query are most like the reference are kept; around them, patches of the query are warped
+to a fine grid of tempo ratios and transpositions, and the warp at which the patches are most alike is taken. At that
+warp, an occurrence is a stretch of a line (reference time = intercept + tempo ratio * query time) along which frames
+are alike: a loop in the query gives several parallel lines, chops several short stretches. Each frame of the query
+belongs to at most one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from reranker.rank import Occurrence
+
+_PATCHES = 12  # places at which tempo and transposition are measured
+_REACH = 6  # frames around a place in which a patch may lie
+_LINES = 32  # intercepts that may hold occurrences
+_APART = 2.0  # frames between two intercepts that are told apart
+_ALIKE = 0.4  # of the likeness of the best stretch, above which frames count as part of an occurrence
+_CLEAR = 6.0  # standard deviations by which an occurrence stands out of chance
+_SHORTEST = 6  # frames of an occurrence
+_MOST = 64  # occurrences
+_CHANCE = 48  # lines on which the likeness by chance is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warp:
+    """What was done to a sample."""
+
+    tempo_ratio: float  # query tempo / reference tempo
+    transposition: float  # semitones by which the query is higher
+
+
+def centred(features: NDArray[np.uint8]) -> Tensor:
+    """(frames, bins) float, each bin less its mean: what sounds all the time tells nothing."""
+    values = torch.from_numpy(np.ascontiguousarray(features)).float()
+    return values - values.mean(0) if len(values) else values
+
+
+def stretched(frames: Tensor, ratio: float) -> Tensor:
+    """(frames, bins) as they would be at 1 / ratio times the tempo: frame i is what was at i / ratio."""
+    return _at(frames, torch.arange(int((len(frames) - 1) * ratio) + 1) / ratio)
+
+
+def transposed(frames: Tensor, semitones: float) -> Tensor:
+    """(..., bins) as they would be that many semitones higher; between semitones by linear interpolation."""
+    whole = int(np.floor(semitones))
+    part = semitones - whole
+    return _shifted(frames, whole) * (1 - part) + _shifted(frames, whole + 1) * part
+
+
+def measure(
+    query: NDArray[np.uint8], reference: NDArray[np.uint8], warp: Warp, *, piece: int, tempo_step: float
+) -> Warp:
+    """The warp near the rough one at which the likest places of the two are most alike.
+
+    Tempo ratios within one step of the rough one's logarithm, transpositions within 1 semitone, both refined by a
+    parabola through the best of a grid and its neighbours.
+    """
+    asked, asking = centred(reference), centred(query)
+    places = _places(asking, asked, warp, piece=2 * piece, hop=piece)
+    tempi = warp.tempo_ratio * np.exp(np.linspace(-1, 1, 11) * tempo_step)
+    semitones = warp.transposition + np.linspace(-1, 1, 9)
+    likeness = _likeness(asking, asked, places, tempi, semitones, frames=round(2 * piece * warp.tempo_ratio))
+    i, j = np.unravel_index(likeness.argmax(), likeness.shape)
+    ratio = float(np.exp(_vertex(np.log(tempi), likeness[:, j], i)))
+    return Warp(tempo_ratio=ratio, transposition=_vertex(semitones, likeness[i], j))
+
+
+def occurrences(
+    query: NDArray[np.uint8], reference: NDArray[np.uint8], warp: Warp, *, piece: int, seconds: float
+) -> tuple[Occurrence, ...]:
+    """Stretches of the query that are like the reference at that warp, by time; `seconds` from frame to frame."""
+    asked, asking = centred(reference), transposed(centred(query), -warp.transposition)
+    ratio = warp.tempo_ratio
+    _, starts, positions = _places(centred(query), asked, warp, piece=piece, hop=piece // 2)
+    lines = _distinct(positions.numpy() - starts.numpy() * ratio)
+    found = _stretches(_along(asking, asked, lines, ratio), _along(asking, asked, _anywhere(asked), ratio), piece)
+    spans = sorted((first, last, lines[line]) for line, first, last in found)
+    return tuple(
+        Occurrence(
+            query_span=(first * seconds, last * seconds),
+            reference_span=((a + first * ratio) * seconds, (a + last * ratio) * seconds),
+            tempo_ratio=ratio,
+            transposition=warp.transposition,
+        )
+        for first, last, a in spans
+    )
+
+
+def _places(asking: Tensor, asked: Tensor, warp: Warp, *, piece: int, hop: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines, query frames and reference frames of the places at which pieces are most alike, best first."""
+    ratio = warp.tempo_ratio
+    warped = stretched(transposed(asking, -warp.transposition), ratio)
+    length = min(round(piece * ratio), len(warped), len(asked))
+    starts = np.arange(0, max(len(asking) - piece, 0) + 1, hop)
+    begins = np.minimum(np.round(starts * ratio).astype(int), len(warped) - length)
+    cut = torch.stack([warped[b : b + length] for b in begins])  # (pieces, length, bins)
+    size = len(asked) + length
+    spectrum = torch.fft.rfft(asked, n=size, dim=0)
+    products = torch.fft.irfft((torch.fft.rfft(cut, n=size, dim=1).conj() * spectrum).sum(2), n=size)
+    energy = pad(asked.square().sum(1).cumsum(0), (1, 0))
+    energy = energy[length:] - energy[:-length]
+    cosines = products[:, : len(energy)] / _norm(energy) / _norm(cut.square().sum((1, 2)))[:, None]
+    best, where = torch.topk(cosines, min(3, cosines.shape[1]), dim=1)
+    order = best.flatten().argsort(descending=True)[: _LINES * 4]
+    queries = torch.from_numpy(starts).repeat_interleave(best.shape[1])
+    return best.flatten()[order], queries[order], where.flatten()[order]
+
+
+def _likeness(
+    asking: Tensor,
+    asked: Tensor,
+    places: tuple[Tensor, Tensor, Tensor],
+    tempi: NDArray[np.float64],
+    semitones: NDArray[np.float64],
+    *,
+    frames: int,
+) -> NDArray[np.float32]:
+    """(tempi, semitones) mean likeness of the patches around the best places, each where it is most alike."""
+    weights, queries, positions = (side[:_PATCHES] for side in places)
+    steps = torch.arange(frames) - (frames - 1) / 2  # around the middle, in frames of the reference
+    around = torch.arange(-_REACH, _REACH + 1)
+    middles = positions + (frames - 1) / 2
+    theirs = _at(asked, middles[:, None, None] + around[:, None] + steps)  # (patches, places, frames, bins)
+    theirs = normalize(theirs.flatten(2), dim=2)
+    centre = queries + (frames - 1) / 2 / float(np.median(tempi))
+    mine = torch.stack([_at(asking, centre[:, None] + steps / ratio) for ratio in tempi])
+    mine = torch.stack([transposed(mine, -s) for s in semitones], dim=1)  # (tempi, semitones, patches, frames, bins)
+    mine = normalize(mine.flatten(3), dim=3)
+    best = torch.einsum("tspx,pax->tspa", mine, theirs).amax(3)
+    return (best * weights.clamp(min=0) ** 2).sum(2).numpy()
+
+
+def _along(asking: Tensor, asked: Tensor, lines: NDArray[np.float64], ratio: float) -> Tensor:
+    """(lines, query frames) likeness of each frame with the one the line leads to; 0 outside the reference."""
+    where = torch.from_numpy(lines)[:, None] + torch.arange(len(asking)) * ratio
+    inside = (where >= 0) & (where <= len(asked) - 1)
+    products = (_at(asked, where) * asking).sum(2)
+    scale = _norm(_smooth(asking.square().sum(1))) * _norm(_smooth(asked.square().sum(1))).mean()
+    return torch.where(inside, products / scale, 0.0)
+
+
+def _stretches(likeness: Tensor, chance: Tensor, piece: int) -> list[tuple[int, int, int]]:
+    """(line, first, last) of the stretches of highest sum over what is expected, best first, no frame twice."""
+    if not likeness.numel() or likeness.shape[1] < _SHORTEST:
+        return []
+    mean, spread = float(chance.mean()), float(chance.std().clamp(min=1e-6))
+    size = min(piece, likeness.shape[1])
+    top = float(likeness.unfold(1, size, 1).mean(2).max())
+    over = likeness.numpy().astype(np.float64) - mean - _ALIKE * (top - mean)
+    found: list[tuple[int, int, int]] = []
+    while len(found) < _MOST:
+        line, first, last = _highest_sum(over)
+        length = last - first
+        clear = float(likeness[line, first:last].mean() - mean) * np.sqrt(length) / spread
+        if length < _SHORTEST or clear < _CLEAR:
+            break
+        found.append((line, first, last))
+        over[:, first:last] = -np.inf
+    return found
+
+
+def _highest_sum(values: NDArray[np.float64]) -> tuple[int, int, int]:
+    """Row, first and last (exclusive) column of the consecutive values of highest sum; -inf separates."""
+    bounded = np.where(np.isinf(values), -1e6, values)
+    sums = np.pad(bounded.cumsum(1), ((0, 0), (1, 0)))
+    low = np.minimum.accumulate(sums[:, :-1], axis=1)
+    row, last = np.unravel_index((sums[:, 1:] - low).argmax(), values.shape)
+    first = int(sums[row, : last + 1].argmin())
+    return int(row), first, int(last) + 1
+
+
+def _distinct(intercepts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The first ones that lie apart."""
+    kept: list[float] = []
+    for a in intercepts:
+        if all(abs(a - b) > _APART for b in kept):
+            kept.append(float(a))
+    return np.array(kept[:_LINES])
+
+
+def _anywhere(asked: Tensor) -> NDArray[np.float64]:
+    return np.linspace(0, len(asked) * 0.8, _CHANCE)
+
+
+def _at(frames: Tensor, where: Tensor) -> Tensor:
+    """Frames between frames, by linear interpolation; beyond the ends the last one."""
+    where = where.clamp(0, len(frames) - 1)
+    low = where.long()
+    part = (where - low).unsqueeze(-1).to(frames)
+    return frames[low] * (1 - part) + frames[(low + 1).clamp(max=len(frames) - 1)] * part
+
+
+def _shifted(frames: Tensor, bins: int) -> Tensor:
+    size = frames.shape[-1]
+    if abs(bins) >= size:
+        return torch.zeros_like(frames)
+    return pad(frames[..., max(-bins, 0) : size - max(bins, 0)], (max(bins, 0), max(-bins, 0)))
+
+
+def _norm(energy: Tensor) -> Tensor:
+    return torch.maximum(energy, 0.1 * energy.median()).clamp(min=1e-6).sqrt()
+
+
+def _smooth(energy: Tensor) -> Tensor:
+    size = min(16, len(energy))
+    return torch.nn.functional.avg_pool1d(energy[None], size, 1, size // 2, count_include_pad=False)[0, : len(energy)]
+
+
+def _vertex(places: NDArray[np.float64], values: NDArray[np.float32], best: int) -> float:
+    """Where a parabola through the best value of an even grid and its neighbours is highest."""
+    if not 0 < best < len(places) - 1:
+        return float(places[best])
+    left, middle, right = (float(v) for v in values[best - 1 : best + 2])
+    bend = left - 2 * middle + right
+    shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return float(places[best] + shift * (places[1] - places[0]))
