@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from encoder import audio, checkpoint, segments
+from encoder import audio, checkpoint, contrast, segments
+from encoder.contrast import Contrast
 from encoder.encoding import Encoding, join
 from encoder.gnn import GraphNetwork, Stage
 from encoder.published import Published
@@ -46,6 +48,7 @@ class Encoder:
         empty = self._empty()
         self.nodes, self.channels = empty.node_matrices.shape[1:]
         self.dimensions = empty.fingerprints.shape[1]
+        self.contrast = empty.contrast.shape[1:]  # frames of a hop and semitones; zeros without contrast features
 
     @property
     def grid(self) -> SegmentGrid:
@@ -67,30 +70,43 @@ class Encoder:
 
     def encode_stream(self, chunks: Iterable[NDArray[np.float32]]) -> Iterator[Encoding]:
         """Encodings of consecutive blocks of a stream of mono chunks."""
-        for block in segments.blocks(chunks, self.grid, self.front_end.config.n_fft):
-            yield self._encode(block)
+        for block, last in _with_end(segments.blocks(chunks, self.grid, self.front_end.config.n_fft)):
+            yield self._encode(block, last)
 
     @torch.inference_mode()
-    def _encode(self, block: Block) -> Encoding:
-        spectra = self.spectra(block)
+    def _encode(self, block: Block, last: bool) -> Encoding:
+        frames = self.frames(block)
+        spectra = frames.unfold(1, self.grid.frames, self.grid.step).transpose(0, 1)
         audible = np.flatnonzero(self._levels(block) > SILENCE)
         parts = [self.network(part.to(self.device)) for part in spectra[audible].split(self.batch) if len(part)]
+        kept = dict(contrast=self._contrast(frames, block, last), first_hop=block.first)
         if not parts:
-            return self._empty()
+            return replace(self._empty(), **kept)
         return Encoding(
             segment_indices=block.first + audible,
             fingerprints=torch.cat([p.fingerprints for p in parts]).float().cpu().numpy(),
             node_matrices=torch.cat([p.node_matrices.half() for p in parts]).cpu().numpy(),
             hop=self.grid.hop,
             segment_duration=self.grid.duration,
+            **kept,
         )
 
     @torch.inference_mode()
-    def spectra(self, block: Block) -> torch.Tensor:
-        """(segments, bins, frames) of one block; overlapping frames are computed once."""
-        samples = torch.from_numpy(block.samples).to(self.device)
-        frames = self.front_end(samples.unsqueeze(0))[0]  # (bins, all frames)
-        return frames.unfold(1, self.grid.frames, self.grid.step).transpose(0, 1)
+    def frames(self, block: Block) -> torch.Tensor:
+        """(bins, frames) of one block; the segments' spectra are windows of it, overlapping ones computed once."""
+        return self.front_end(torch.from_numpy(block.samples).to(self.device).unsqueeze(0))[0]
+
+    def _contrast(self, frames: torch.Tensor, block: Block, last: bool) -> NDArray[np.uint8]:
+        """Contrast features of the hops at which the block's segments start, and of the track's end behind the last."""
+        if not isinstance(self.system.front_end, LogFrequency):
+            return np.zeros((0, 0, 0), np.uint8)
+        made = Contrast(
+            bins_per_octave=self.system.front_end.bins_per_octave, frame=self.grid.frame_hop / self.grid.sample_rate
+        )
+        rows = contrast.features(frames, made)
+        rows = rows[: len(rows) - len(rows) % (self.grid.step // made.pool)]
+        hops = rows.reshape(-1, self.grid.step // made.pool, rows.shape[1])
+        return hops if last else hops[: block.segments]
 
     def _levels(self, block: Block) -> NDArray[np.float64]:
         """RMS of each segment of a block."""
@@ -109,4 +125,16 @@ class Encoder:
             node_matrices=np.zeros((0, *nodes.shape[1:]), np.float16),
             hop=self.grid.hop,
             segment_duration=self.grid.duration,
+            contrast=self._contrast(probe[0], Block(first=0, segments=0, samples=probe), last=False),
         )
+
+
+def _with_end(blocks: Iterable[Block]) -> Iterator[tuple[Block, bool]]:
+    """Each block, and whether it is the last one."""
+    held = None
+    for block in blocks:
+        if held is not None:
+            yield held, False
+        held = block
+    if held is not None:
+        yield held, True

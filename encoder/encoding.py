@@ -1,11 +1,11 @@
 """Encoding: what one track (or one block of a long one) is turned into. numpy only, so that store/ stays free of torch.
 
 A track is cut on a fixed grid: segment ``i`` starts at ``i * hop`` seconds. Silent segments have no fingerprint,
-so ``segment_indices`` may have gaps.
+so ``segment_indices`` may have gaps. The contrast features (encoder/contrast.py) run through without gaps, a row a hop.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ class Encoding:
     node_matrices: NDArray[np.float16]  # (segments, nodes, channels)
     hop: float  # seconds between segment starts
     segment_duration: float  # seconds
+    # (hops, frames of a hop, semitones), consecutive from hop `first_hop` on; empty where the front end has none
+    contrast: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    first_hop: int = 0
 
     def __post_init__(self) -> None:
         lengths = (len(self.segment_indices), len(self.fingerprints), len(self.node_matrices))
@@ -34,6 +37,11 @@ class Encoding:
         """Start of each segment in seconds."""
         return self.segment_indices * self.hop
 
+    @property
+    def features(self) -> NDArray[np.uint8]:
+        """Contrast features (frames, semitones) from the first hop on."""
+        return self.contrast.reshape(-1, self.contrast.shape[2])
+
 
 def join(blocks: Iterable[Encoding]) -> Encoding:
     """One encoding from the consecutive blocks of one track; at least one block is needed."""
@@ -46,4 +54,6 @@ def join(blocks: Iterable[Encoding]) -> Encoding:
         node_matrices=np.concatenate([b.node_matrices for b in blocks]),
         hop=blocks[0].hop,
         segment_duration=blocks[0].segment_duration,
+        contrast=np.concatenate([b.contrast for b in blocks]),
+        first_hop=blocks[0].first_hop,
     )

@@ -1,16 +1,14 @@
-"""Material: listed music -> tracks to make a benchmark of: usable ones, with their families, audio and stems.
+"""Material: a surveyed track -> its audio: the whole in one file, its stems, and any part of it.
 
-Tracks of one family (group, artist) may share motifs. Headers are read of everything; only what a benchmark uses is
-looked into, and MIDI files and the sums of stems are rendered only then, once for all benchmarks of a cache folder.
+Recordings are used where they lie; MIDI files and the sums of stems are rendered once for all benchmarks of a cache
+folder.
 """
 
 import hashlib
 import os
-import shutil
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,29 +19,14 @@ from numpy.typing import NDArray
 from encoder import audio, truncation
 from encoder.audio import AudioError
 from encoder.training import midi
-from encoder.training.midi import MidiError
-from encoder.training.sources import Form, StemFile
-from evaluation.listing import Listed
+from evaluation.survey import Track, midi_renderer
 
 VERSION = 1  # of what is rendered here; raise it whenever a change here changes a sample
 _SILENCE = 1e-3  # of full scale; a track whose looked-at parts stay under it is silent
+_RATE = 22_050  # Hz of what has to be decoded whole, where no rate is asked for
 _PEAK = 0.99  # of a sum of stems
 _LOOK = 2.0  # seconds looked at in three places of a recording
 _MIDI_LIMIT = 600.0  # seconds of wall time per stem: a busy machine must not decide what is in a benchmark
-
-
-@dataclass(frozen=True, kw_only=True)
-class Track:
-    """One track as its header tells."""
-
-    id: str
-    form: Form
-    files: tuple[StemFile, ...]
-    family: str  # tracks of one may share material
-    artist: str
-    title: str
-    duration: float | None  # seconds; None where only rendering tells
-    further: bool  # from the source that may give distractors only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,128 +48,11 @@ class Silent(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
-    """What the listed music offers; everything listed is in one of the two."""
-
-    tracks: tuple[Track, ...]  # by id
-    left_out: Mapping[str, str]  # id -> reason
-
-
-@dataclass(frozen=True, kw_only=True)
 class Part:
     """A part of a file at a sample rate of one's own."""
 
     wave: NDArray[np.float32]  # (samples,) mono
     start: float  # seconds in the file, exactly
-
-
-def survey(music: Sequence[Listed], further: Sequence[Listed], *, shortest: float) -> Survey:
-    """The tracks that can be used as far as headers tell; `further` may not become more than distractors.
-
-    Left out are what no header is read of, what lasts less than `shortest` seconds, MIDI files where fluidsynth or a
-    soundfont is missing, and files whose bytes another one has.
-    """
-    tracks: list[Track] = []
-    left_out: dict[str, str] = {}
-    among = {listed.source.path for listed in music}
-    further = [listed for listed in further if listed.source.path not in among]
-    twins = _twins([file for listed in (*music, *further) for file in listed.source.files])
-    renderer = midi_renderer()
-    for listed, is_further in [*((one, False) for one in music), *((one, True) for one in further)]:
-        path = listed.source.path
-        if path in twins:
-            left_out.setdefault(listed.source.track, f"is the same file as {twins[path].name}")
-            continue
-        try:
-            tracks.append(_probed(listed, is_further, shortest, renderer))
-        except (AudioError, MidiError) as error:
-            left_out[listed.source.track] = reason(error, listed.source.files)
-    return Survey(tracks=tuple(_with_families(tracks)), left_out=left_out)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Renderer:
-    """What renders MIDI files here."""
-
-    soundfont: str  # name and bytes
-    missing: str = ""  # what is not installed, with the cure
-
-
-def midi_renderer() -> Renderer:
-    """What is installed of fluidsynth and a soundfont."""
-    if shutil.which("fluidsynth") is None:
-        missing = "is a MIDI file, and fluidsynth is not installed; install fluidsynth and fluid-soundfont-gm"
-        return Renderer(soundfont="", missing=missing)
-    try:
-        soundfont = midi.find_soundfont()
-    except MidiError as error:
-        return Renderer(soundfont="", missing=f"is a MIDI file, but there is {error}")
-    return Renderer(soundfont=f"{soundfont.name} {soundfont.stat().st_size}")
-
-
-def reason(error: ValueError, files: Sequence[StemFile]) -> str:
-    """An error's message without the folders of the files, which may differ between two machines."""
-    message = str(error)
-    for file in files:
-        message = message.replace(str(file.path), file.path.name)
-    return message
-
-
-def _twins(files: Sequence[StemFile]) -> dict[Path, Path]:
-    """File -> an earlier one with the same bytes."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for file in dict.fromkeys(file.path for file in files):
-        if file.is_file():
-            by_size[file.stat().st_size].append(file)
-    twins: dict[Path, Path] = {}
-    for same_size in by_size.values():
-        first: dict[str, Path] = {}
-        for file in same_size if len(same_size) > 1 else []:
-            with file.open("rb") as content:
-                original = first.setdefault(hashlib.file_digest(content, "sha256").hexdigest(), file)
-            if original != file:
-                twins[file] = original
-    return twins
-
-
-def _probed(listed: Listed, further: bool, shortest: float, renderer: Renderer) -> Track:
-    source, artist, duration = listed.source, listed.source.artist, None
-    if source.form == "midi":
-        if renderer.missing:
-            raise MidiError(renderer.missing)
-    else:
-        about = [audio.info(file.path) for file in source.files]
-        duration = max(one.duration for one in about)
-        if duration < shortest:
-            raise AudioError(source.path, f"lasts {duration:.1f} s, expected at least {shortest:g} s")
-        artist = artist or ("" if listed.described else about[0].artist)
-    # A manifest knows group and artist; elsewhere the artist counts, and only without one the place.
-    group = f"group {source.group}" if listed.described or not artist else ""
-    return Track(
-        id=source.track, form=source.form, files=source.files, family=group, artist=artist,
-        title=source.title, duration=duration, further=further,
-    )  # fmt: skip
-
-
-def _with_families(tracks: Iterable[Track]) -> list[Track]:
-    """Tracks that share a group or an artist, directly or through others, become one family, named by its first key."""
-    ordered = sorted(tracks, key=lambda track: (track.id, track.further))
-    keys = [[key for key in (t.family, t.artist and f"artist {t.artist.casefold()}") if key] for t in ordered]
-    leader: dict[str, str] = {}
-
-    def family(key: str) -> str:
-        while leader.setdefault(key, key) != key:
-            key = leader[key]
-        return key
-
-    for first, *others in keys:
-        for other in others:
-            low, high = sorted((family(first), family(other)))
-            leader[high] = low
-    return [replace(track, family=family(own[0])) for track, own in zip(ordered, keys, strict=True)]
-
-
-# -- making ready -----------------------------------------------------------------------------------------------
 
 
 def make_ready(
@@ -210,8 +76,8 @@ def make_ready(
 
 
 def _looked_at(path: Path) -> float:
-    """Duration in seconds of a recording whose beginning, middle and end sound; raises AudioError."""
-    duration = audio.info(path).duration
+    """Duration in seconds of a recording whose beginning, middle or end sounds; raises AudioError."""
+    duration = audio.info(path).duration if _tells_its_length(path) else len(audio.read(path)) / 16_000
     places = (0.0, max(0.0, duration / 2 - _LOOK / 2), max(0.0, duration - _LOOK - 0.5))
     peaks = [np.abs(read_part(path, place, _LOOK, sample_rate=None).wave).max(initial=0.0) for place in places]
     if not np.isfinite(peaks).all():
@@ -264,23 +130,40 @@ def write_flac(path: Path, wave: NDArray[np.float32], *, sample_rate: int) -> No
 def read_part(path: Path, start: float, seconds: float, *, sample_rate: int | None) -> Part:
     """So many seconds of a file from `start` on, as far as it goes; `sample_rate` None keeps the file's own.
 
-    Only the part is decoded where libsndfile reads the file, else (FFmpeg) the whole. Raises AudioError.
+    Only the part is decoded where libsndfile reads the file and knows its length, else the whole. Raises AudioError.
     """
-    try:
-        with soundfile.SoundFile(path) as file:
-            if note := truncation.noted(file):
-                raise AudioError(path, f"is truncated: {note}; copy it again")
-            native, first = file.samplerate, min(round(start * file.samplerate), len(file))
-            file.seek(first)
-            wave = file.read(round(seconds * native), dtype="float32", always_2d=True).mean(axis=1)
-            expected = min(round(seconds * native), len(file) - first)
-    except soundfile.LibsndfileError:
-        native = sample_rate or 22_050
-        whole, first = audio.read(path, sample_rate=native), round(start * native)
-        wave = whole[first : first + round(seconds * native)]
-        expected = len(wave)
-    if truncation.falls_short(len(wave), expected):
-        raise AudioError(path, f"is truncated: ends {(expected - len(wave)) / native:.1f} s before its header says")
+    if not _tells_its_length(path):
+        rate = sample_rate or _RATE
+        first = round(start * rate)
+        whole = audio.read(path, sample_rate=rate)
+        return Part(wave=whole[first : first + round(seconds * rate)], start=first / rate)
+    with soundfile.SoundFile(path) as file:
+        native, first = file.samplerate, min(round(start * file.samplerate), len(file))
+        wave = _decoded(file, path, first, round(seconds * native))
     if sample_rate is not None and native != sample_rate:
         wave = soxr.resample(wave, native, sample_rate)
     return Part(wave=np.ascontiguousarray(wave, np.float32), start=first / native)
+
+
+def _tells_its_length(path: Path) -> bool:
+    """Whether libsndfile reads the file and its header tells how long it is."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            return truncation.announced_frames(file, path) is not None
+    except soundfile.LibsndfileError:
+        return False
+
+
+def _decoded(file: soundfile.SoundFile, path: Path, first: int, samples: int) -> NDArray[np.float32]:
+    if note := truncation.noted(file):
+        raise AudioError(path, f"is truncated: {note}; copy it again")
+    expected = min(samples, len(file) - first)
+    try:
+        file.seek(first)
+        wave = file.read(samples, dtype="float32", always_2d=True).mean(axis=1)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(path, f"cannot be decoded ({error.error_string}); export the file again") from error
+    if truncation.falls_short(len(wave), expected):
+        missing = (expected - len(wave)) / file.samplerate
+        raise AudioError(path, f"is truncated: ends {missing:.1f} s before its header says; copy it again")
+    return wave

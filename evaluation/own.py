@@ -32,12 +32,13 @@ import numpy as np
 
 from encoder.audio import AudioError
 from encoder.training.midi import MidiError
-from evaluation import listing, material, own_files, roles
+from evaluation import listing, material, own_files, roles, survey
 from evaluation.benchmark import Benchmark
 from evaluation.listing import Listed, Music
-from evaluation.material import Material, Silent, Survey, Track
+from evaluation.material import Material, Silent
 from evaluation.own_files import Planned, Progress, Rendered, export
 from evaluation.roles import Need, Roles
+from evaluation.survey import Survey, Track
 
 __all__ = ["Music", "OwnSettings", "OwnSources", "export", "render"]
 
@@ -113,8 +114,8 @@ def render(
     folder = Path(directory) / f"own-{_digest(settings, music, further)}"
     kept = own_files.load(folder)
     if kept is None:
-        survey = material.survey(music, further, shortest=settings.shortest)
-        _Rendering(settings, survey, folder, progress or _silent, workers).run()
+        found = survey.look(music, further, shortest=settings.shortest)
+        _Rendering(settings, found, folder, progress or _silent, workers).run()
         kept = own_files.load(folder)
     if kept is None:
         raise OSError(f"{folder}: files of it vanished while it was rendered; run the same command again")
@@ -128,7 +129,7 @@ def _silent(what: str, done: int, total: int) -> None:
 def _digest(settings: OwnSettings, music: Sequence[Listed], further: Sequence[Listed]) -> str:
     request = {
         "versions": _versions(),
-        "midi": material.midi_renderer().soundfont,
+        "midi": survey.midi_renderer().soundfont,
         "settings": asdict(settings),
         "music": [listed.identity for listed in music],
         "further": [listed.identity for listed in further],
@@ -146,9 +147,9 @@ class _Rendering:
     A track that proves unusable on the way is left out and the tracks are shared out again, until all are usable.
     """
 
-    def __init__(self, settings: OwnSettings, survey: Survey, folder: Path, progress: Progress, workers: int) -> None:
+    def __init__(self, settings: OwnSettings, found: Survey, folder: Path, progress: Progress, workers: int) -> None:
         self._settings, self._folder, self._progress, self._workers = settings, folder, progress, workers
-        self._usable, self._left_out = list(survey.tracks), dict(survey.left_out)
+        self._usable, self._left_out = list(found.tracks), dict(found.left_out)
         self._ready: dict[Track, Material] = {}
 
     def run(self) -> None:
@@ -181,7 +182,7 @@ class _Rendering:
             rate, with_stems = self._settings.sample_rate, track in sampled
             return material.make_ready(track, self._folder.parent, with_stems=with_stems, sample_rate=rate, **limits)
         except (AudioError, MidiError) as error:
-            return material.reason(error, track.files)
+            return survey.reason(error, track.files)
 
     def _render(self, plan: Sequence[Planned]) -> list[Rendered]:
         """The queries, but those with a track that is silent wherever it is looked at; such tracks are left out."""

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.material import Track
+from evaluation.survey import Track
 
 _SHARED_OUT = ("references", "unknown", "interference")
 

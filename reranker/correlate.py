@@ -22,6 +22,7 @@ from reranker.rank import Occurrence
 from reranker.trace import Warp, centred, measure, occurrences, stretched
 
 _BLOCK = 1024  # frames of a Fourier transform
+_AT_ONCE = 32  # pieces whose comparisons are in memory at once
 _QUIET = 0.1  # of the median energy; quieter patches are compared as if they had that
 _SPANS = (1, 2)  # pieces that are compared as one
 _NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
@@ -129,20 +130,22 @@ class Shelf:
 def search(query: NDArray[np.uint8], shelf: Shelf, config: Correlation) -> NDArray[np.float32]:
     """(pieces, spans, tempi, transpositions, references): highest cosine anywhere; -1 where a span does not fit."""
     pieces = len(query) // config.piece
-    peaks = np.full(
-        (pieces, len(_SPANS), len(config.tempi), len(config.transpositions), len(shelf.lengths)), -1, np.float32
-    )
+    shape = pieces, len(_SPANS), len(config.tempi), len(config.transpositions), len(shelf.lengths)
+    peaks = np.full(shape, -1, np.float32)
+    centre = centred(query[: pieces * config.piece])
     for i, ratio in enumerate(config.tempi):
         starts = np.round(np.arange(pieces) * config.piece * ratio).astype(int)
-        cut = _pieces(stretched(centred(query), ratio), starts, round(config.piece * ratio))
-        spectra = torch.fft.rfft(cut, n=_BLOCK, dim=1).conj().permute(1, 0, 2).resolve_conj().contiguous()
-        energy = cut.square().sum(1)  # (pieces, bins)
-        for j, semitones in enumerate(config.transpositions):
-            products, powers = _slide(spectra, energy, shelf, int(semitones))
-            for k, span in enumerate(_SPANS):
-                if span <= pieces:
-                    best = _highest(products, powers, shelf, starts[:span], cut.shape[1])
-                    peaks[: pieces - span + 1, k, i, j] = best.numpy()
+        cut = _pieces(stretched(centre, ratio), starts, round(config.piece * ratio))
+        power = float(cut.square().sum((1, 2)).median())
+        spans = [_Span(shelf, starts[:n], cut.shape[1], quietest=_QUIET * n * power) for n in _SPANS if n <= pieces]
+        for first in range(0, pieces, _AT_ONCE):
+            chosen = cut[first : first + _AT_ONCE + _SPANS[-1] - 1]
+            spectra, energy = _conjugate_spectra(chosen), chosen.square().sum(1)
+            for j, semitones in enumerate(config.transpositions):
+                products, powers = _slide(spectra, energy, shelf, int(semitones))
+                for k, span in enumerate(spans):
+                    best = span.highest(products, powers)[:_AT_ONCE]
+                    peaks[first : first + len(best), k, i, j] = best.numpy()
     return peaks
 
 
@@ -164,7 +167,7 @@ def surplus(peaks: NDArray[np.float32], least: float) -> NDArray[np.float32]:
 
 def _best(over: NDArray[np.float32], config: Correlation) -> list[tuple[float, Warp]]:
     """Score of each reference, and tempo and transposition at which it is reached."""
-    cells = over.sum(axis=(0, 1))  # (tempi, transpositions, references)
+    cells = np.square(over).sum(axis=(0, 1))  # (tempi, transpositions, references)
     flat = cells.reshape(-1, cells.shape[2])
     tempi, transpositions = np.unravel_index(flat.argmax(0), cells.shape[:2])
     warps = (
@@ -186,21 +189,43 @@ def _slide(spectra: Tensor, energy: Tensor, shelf: Shelf, semitones: int) -> tup
     return slid.flatten(1)[:, : shelf.total], energy[:, low:high].sum(1)
 
 
-def _highest(products: Tensor, powers: Tensor, shelf: Shelf, offsets: NDArray[np.int64], frames: int) -> Tensor:
-    """(pieces - span + 1, references) highest cosine of each run of pieces, `offsets` frames apart in the reference."""
-    last, runs = int(offsets[-1]), len(products) - len(offsets) + 1
-    summed, energy = torch.zeros(runs, shelf.total), torch.zeros(runs)
-    for k, offset in enumerate(offsets):
-        summed[:, : shelf.total - offset] += products[k : k + runs, offset:]
-        energy += powers[k : k + runs]
-    cosines = summed * shelf.scales(last + frames) * _norms(energy)[:, None]
-    ends = shelf.starts + np.maximum(shelf.lengths - last - frames, 0) + 1
-    return torch.stack([cosines[:, a:z].amax(1) for a, z in zip(shelf.starts, ends, strict=True)], dim=1)
+class _Span:
+    """So many consecutive pieces compared as one, at one tempo."""
+
+    def __init__(self, shelf: Shelf, offsets: NDArray[np.int64], frames: int, *, quietest: float) -> None:
+        """`offsets`: reference frames from the first piece to each; `frames`: that one piece covers;
+
+        `quietest`: energy of a run, under which it counts as that loud."""
+        self.offsets, self.quietest = offsets, max(quietest, 1e-6)
+        length = int(offsets[-1]) + frames
+        self.scales = shelf.scales(length)
+        ends = shelf.starts + np.maximum(shelf.lengths - length, 0) + 1
+        self.places = list(zip(shelf.starts, ends, strict=True))
+
+    def highest(self, products: Tensor, powers: Tensor) -> Tensor:
+        """(pieces - span + 1, references) highest cosine of each run of pieces in each reference."""
+        runs, reach = len(products) - len(self.offsets) + 1, products.shape[1] - int(self.offsets[-1])
+        summed, energy = products[:runs, :reach], powers[:runs]
+        for k, offset in enumerate(self.offsets[1:], start=1):
+            summed = summed + products[k : k + runs, offset : offset + reach]
+            energy = energy + powers[k : k + runs]
+        cosines = summed * self.scales[:reach]
+        best = [cosines[:, a:z].amax(1) for a, z in self.places]
+        return torch.stack(best, dim=1) * energy.clamp(min=self.quietest).rsqrt()[:, None]
 
 
 def _norms(energy: Tensor) -> Tensor:
     """One over the square root of energies; of quiet ones as if they were a tenth of the median."""
     return torch.maximum(energy, _QUIET * energy.median()).clamp(min=1e-6).rsqrt()
+
+
+def _conjugate_spectra(pieces: Tensor) -> Tensor:
+    """(frequencies, pieces, bins) of (pieces, length, bins); by definition: so few frames need no fast way."""
+    count, length, bins = pieces.shape
+    turns = torch.outer(torch.arange(_BLOCK // 2 + 1), torch.arange(length)).remainder(_BLOCK)
+    angles = turns * (2 * torch.pi / _BLOCK)
+    frames = pieces.permute(1, 0, 2).reshape(length, -1)
+    return torch.complex(angles.cos() @ frames, angles.sin() @ frames).reshape(-1, count, bins)
 
 
 def _pieces(frames: Tensor, starts: NDArray[np.int64], length: int) -> Tensor:

@@ -27,6 +27,7 @@ def _require_shapes(block: Encoding, identity: Identity) -> None:
     expected = {
         "fingerprints": (identity.dimensions,),
         "node_matrices": (identity.nodes, identity.channels),
+        "contrast": (identity.contrast_frames, identity.semitones),
     }
     for name, shape in expected.items():
         if getattr(block, name).shape[1:] != shape:

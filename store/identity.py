@@ -18,6 +18,8 @@ class Identity:
     dimensions: int  # of a fingerprint
     hop: float  # seconds
     segment_duration: float  # seconds
+    contrast_frames: int = 0  # contrast features of a hop; 0 where the encoder's front end has none
+    semitones: int = 0  # of a frame of contrast features
 
     def __post_init__(self) -> None:
         if len(self.digest) < 12:

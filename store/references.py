@@ -42,6 +42,7 @@ class Sizes:
 
     node_matrices: int
     fingerprints: int  # the copy in Zarr
+    contrast: int
     index: int | None  # Milvus
     ledger: int | None
 
@@ -59,8 +60,9 @@ class References:
     @classmethod
     def open(
         cls, directory: str | Path, *, digest: str, nodes: int, channels: int, dimensions: int, hop: float,
-        segment_duration: float, milvus_uri: str | None = None, milvus_token: str = "", alias: str = "asid",
-        ledger_url: str | None = None, index: IndexSettings | None = None, read_only: bool = False, verify: bool = True,
+        segment_duration: float, contrast: tuple[int, int] = (0, 0), milvus_uri: str | None = None,
+        milvus_token: str = "", alias: str = "asid", ledger_url: str | None = None,
+        index: IndexSettings | None = None, read_only: bool = False, verify: bool = True,
     ) -> Self:  # fmt: skip
         """Open what is kept under ``directory``, creating it unless ``read_only``.
 
@@ -75,6 +77,8 @@ class References:
             dimensions=dimensions,
             hop=hop,
             segment_duration=segment_duration,
+            contrast_frames=contrast[0],
+            semitones=contrast[1],
         )
         directory = Path(directory).absolute()
         if read_only and not (ledger_url or (directory / LEDGER_FILE).exists()):
@@ -210,6 +214,17 @@ class References:
         self._require_all(peaks(node_matrices) > 0, ids)
         return node_matrices
 
+    def features(self, numbers: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+        """Contrast features (frames, semitones) of whole tracks, as far as they are stored, by number.
+
+        Empty for an encoder that has none.
+        """
+        if not self.identity.semitones:
+            return {}
+        stored = [track for track in self.catalogue.by_numbers(numbers) if track.state == "stored"]
+        kept = {track.number: self._nodes.contrast(track.first_row, track.rows) for track in stored}
+        return {number: rows.reshape(-1, self.identity.semitones) for number, rows in kept.items()}
+
     def tracks(self, numbers: Iterable[int]) -> dict[int, Track]:
         """Tracks by number; LookupError where one is unknown."""
         wanted = {int(number) for number in numbers}
@@ -224,11 +239,12 @@ class References:
 
     def sizes(self) -> Sizes:
         """Bytes on disk of each part."""
-        node_matrices, fingerprints = self._nodes.sizes()
+        node_matrices, fingerprints, contrast = self._nodes.sizes()
         database = sa.make_url(self.catalogue.url).database if self.catalogue.url.startswith("sqlite:///") else None
         return Sizes(
             node_matrices=node_matrices,
             fingerprints=fingerprints,
+            contrast=contrast,
             index=self._fingerprints.size(),
             ledger=sum(bytes_under(Path(database + end)) for end in ("", "-wal")) if database else None,
         )

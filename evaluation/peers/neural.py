@@ -117,6 +117,7 @@ class Neural:
         return References.open(
             self._folder, digest=encoder.digest, nodes=encoder.nodes, channels=encoder.channels,
             dimensions=encoder.dimensions, hop=encoder.grid.hop, segment_duration=encoder.grid.duration,
+            contrast=encoder.contrast,
             read_only=read_only, verify=read_only,
         )  # fmt: skip
 
@@ -181,7 +182,7 @@ class Neural:
         """Where the candidates that speak for a reference lie; none where all of them were rejected."""
         mine = scored.where(track_of(scored.segment_ids) == number)
         if self._classifier is None:
-            speaks = similarity.weighty(mine.scores)
+            speaks = similarity.telling(mine.scores)
         else:
             speaks = mine.scores >= rule.threshold if rule.survives_at_threshold else mine.scores > rule.threshold
         if not speaks.any():

@@ -160,3 +160,24 @@ def test_audio_is_asked_for_at_the_rate_of_the_grid(encoder, tmp_path, monkeypat
     soundfile.write(tmp_path / "a.wav", music(1), RATE)
     encoder.encode(tmp_path / "a.wav")
     assert asked == [RATE]
+
+
+def test_contrast_features_run_from_the_first_hop_to_the_last_frame():
+    encoder = Encoder()  # the shipped one, whose front end is log-frequency: 8 frames of 64 ms a hop, 85 semitones
+    found = encoder.encode_waveform(music(20))
+    # 20 s are 626 frames of 32 ms; the windows of 32 segments end at frame 31 * 16 + 128 = 624.
+    assert len(found) == 32
+    assert found.contrast.shape == (39, 8, 85)
+    assert found.features.shape == (312, 85)
+    assert found.features.any(axis=1).mean() > 0.9
+
+
+def test_blocks_share_out_the_hops_of_a_track(monkeypatch):
+    encoder, wave = Encoder(), music(30)
+    whole = encoder.encode_waveform(wave)
+    cut = segments.blocks
+    monkeypatch.setattr(segments, "blocks", lambda *args: cut(*args, size=20))
+    parts = list(encoder.encode_stream([wave]))
+    assert [(part.first_hop, len(part.contrast)) for part in parts] == [(0, 20), (20, 20), (40, 18)]
+    different = np.abs(join(parts).features.astype(int) - whole.features.astype(int)) > 8
+    assert different.mean() < 0.05  # only near the edges, where a block does not know what came before

@@ -5,7 +5,8 @@ import pytest
 import soundfile
 
 from evaluation import digging, recipe
-from evaluation.material import Material, Silent, Track
+from evaluation.material import Material, Silent
+from evaluation.survey import Track
 
 RATE = 22_050
 SECONDS = 20.0
@@ -44,7 +45,7 @@ def dug(material: Material, seed: int = 0, **decisions) -> digging.Dug:
     return digging.dig(material, drawn, sample_rate=RATE, rng=np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_excerpt_of_music_with_a_beat_lasts_whole_beats_and_begins_on_one(track, seed):
     excerpt = dug(track(mix=clicks() + 0.1 * tone()), seed)
     beats = (excerpt.end - excerpt.start) / 0.5
@@ -93,13 +94,13 @@ def test_where_no_beat_is_to_be_had_it_is_a_riff(track):
 
 
 def test_a_stem_that_is_not_heard_in_the_mix_is_not_taken(track):
-    taken = [dug(track(mix=tone() + 0.01 * tone(200), lead=0.01 * tone(200)), seed).stems for seed in range(6)]
+    taken = [dug(track(mix=tone() + 0.01 * tone(200), lead=0.01 * tone(200)), seed).stems for seed in range(2)]
     assert set(taken) == {()}
 
 
 def test_riffs_are_taken_from_stems_and_from_the_mix(track):
     material = track(mix=tone() + tone(200), lead=tone(200), drums=clicks())
-    assert {dug(material, seed).stems for seed in range(12)} == {("lead",), ()}
+    assert {dug(material, seed).stems for seed in range(6)} == {("lead",), ()}
 
 
 def test_silence_is_refused(track):

@@ -128,7 +128,7 @@ def test_another_seed_gives_another_benchmark_and_progress_names_what_was_done(b
 
 
 def test_a_finished_benchmark_is_not_rendered_again(benchmark, music, cache, monkeypatch):
-    monkeypatch.setattr(own.material, "survey", lambda *_, **__: pytest.fail("looked at the music again"))
+    monkeypatch.setattr(own.survey, "look", lambda *_, **__: pytest.fail("looked at the music again"))
     assert rendered(music, cache) == benchmark
 
 
@@ -201,9 +201,9 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "music"
 @pytest.mark.skipif(not (SHARED / "manifest.csv").is_file(), reason="the folder shared is not beside the checkout")
 def test_roles_of_the_test_split_keep_artists_apart():
     listed = own.listing.read(Music(path=SHARED / "manifest.csv", where=("split=test",)))
-    survey = own.material.survey(listed, (), shortest=15.0)
+    found = own.survey.look(listed, (), shortest=15.0)
     settings = OwnSettings(references=40, queries=40, interference=15)  # 65 of the 96 that are long enough
     for seed in range(3):
-        drawn = own.roles.draw(survey.tracks, settings.need, seed=seed)
+        drawn = own.roles.draw(found.tracks, settings.need, seed=seed)
         artists = [{t.artist for t in members} for members in (drawn.references, drawn.interference, drawn.unknown)]
         assert len(set.union(*artists)) == sum(map(len, artists))

@@ -290,17 +290,19 @@ def test_a_query_can_be_compared_with_one_reference(opened, catalogue, query):
 # Similarities
 
 
-def test_several_good_similarities_are_worth_more_than_a_slightly_better_one():
+def test_a_reference_has_its_highest_similarity_however_many_candidates_it_has():
     scored = Scored(
-        query_indices=np.array([0, 1, 2, 2]),
-        segment_ids=segment_id([7, 7, 8, 7], [0, 4, 3, 0]),
-        scores=np.array([0.90, 0.90, 0.91, 0.3], np.float32),
+        query_indices=np.array([0, 1, 2, 2, 3]),
+        segment_ids=segment_id([7, 7, 8, 7, 5], [0, 4, 3, 0, 1]),
+        scores=np.array([0.5, 0.75, 0.875, 0.25, 0.75], np.float32),
     )
     songs = similarity.songs(scored)
-    # Track 7: two candidates of 0.9 (0.3 is a worse pair of the first): 0.9 + 0.02 ln 2 = 0.913863. Track 8: 0.91.
-    assert list(songs) == [7, 8]
-    assert songs[7] == pytest.approx(0.913863, abs=1e-6)
-    assert songs[8] == pytest.approx(0.91, abs=1e-6)
+    assert list(songs.items()) == [(8, 0.875), (5, 0.75), (7, 0.75)]  # equal ones by track number
+
+
+def test_candidates_near_the_best_tell_where_the_sample_is():
+    near = similarity.telling(np.array([0.90, 0.84, 0.86], np.float32))  # 0.05 below 0.90 is 0.85
+    assert near.tolist() == [True, False, True]
 
 
 def test_the_operating_point_of_similarities_comes_from_the_catalogue(opened, catalogue, query):

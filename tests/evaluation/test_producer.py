@@ -11,7 +11,8 @@ from scipy import signal
 
 from evaluation import arrangement, effects, producer, recipe
 from evaluation.digging import Dug
-from evaluation.material import Material, Silent, Track
+from evaluation.material import Material, Silent
+from evaluation.survey import Track
 
 RATE = 22_050
 LOWEST, OCTAVES, SECONDS = 200.0, 2.0, 20.0  # of the rising tone: 1.2 semitones a second

@@ -3,8 +3,8 @@
 import pytest
 
 from evaluation import roles
-from evaluation.material import Track
 from evaluation.roles import Need
+from evaluation.survey import Track
 
 NEED = Need(references=6, unknown=2, interference=3, distractors=None)
 
@@ -60,9 +60,7 @@ def test_the_order_of_the_tracks_does_not_matter_but_the_seed_does():
 
 
 def test_too_few_tracks_are_counted_in_one_line():
-    with pytest.raises(
-        ValueError, match="6 references, .* 2 unknown ones need 11, found 10 usable; "
-    ):
+    with pytest.raises(ValueError, match="6 references, .* 2 unknown ones need 11, found 10 usable; "):
         roles.draw(families(10), NEED, seed=0)
     need = Need(references=6, unknown=2, interference=3, distractors=10)
     with pytest.raises(ValueError, match="10 distractors need 21, found 12 usable, 3 further for distractors; name"):

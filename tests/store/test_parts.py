@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_fingerprints_come_back_normalised_without_silent_segments(tmp_path, enc
 
 def test_memory_stays_bounded_by_a_shard_however_long_the_track(tmp_path, encode, monkeypatch):
     nodes, heights = Nodes.open(tmp_path, IDENTITY), []
-    monkeypatch.setattr(nodes, "write_shard", lambda row, matrices, _: heights.append((row, len(matrices))))
+    monkeypatch.setattr(nodes, "write_shard", lambda row, matrices, *_: heights.append((row, len(matrices))))
     nodes.write(512, (encode(1, range(start, start + 100)) for start in range(0, 1000, 100)))
     assert heights == [(512, 256), (768, 256), (1024, 256), (1280, 256)]
 
@@ -116,3 +117,17 @@ def test_a_short_digest_is_refused():
 def test_the_store_never_imports_torch():
     code = "import sys, store.memory; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+
+
+def test_contrast_features_of_blocks_become_one_track_with_its_end_behind_the_last_segment(tmp_path, encode):
+    identity = replace(IDENTITY, contrast_frames=2, semitones=5)
+    nodes = Nodes.open(tmp_path, identity)
+    rows = np.random.default_rng(0).integers(1, 255, (300, 2, 5)).astype(np.uint8)
+    first = replace(encode(1, range(200)), contrast=rows[:200], first_hop=0)
+    last = replace(encode(1, range(200, 293)), contrast=rows[200:], first_hop=200)  # 7 hops more than segments
+    written = nodes.write(512, [first, last])
+    assert written.rows == 300
+    assert (nodes.contrast(512, 300) == rows).all()
+    assert nodes.sizes()[2] > 300 * 2 * 5
+    nodes.clear(512, 300)
+    assert not nodes.contrast(512, 300).any()

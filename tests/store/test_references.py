@@ -226,3 +226,8 @@ def test_sizes_are_told_for_each_part(references, files, encode):
     assert sizes.node_matrices >= 3 * 3 * 4 * 2  # 3 segments of 3 x 4 values of 2 bytes
     assert sizes.fingerprints > 0
     assert sizes.index is None or sizes.index > 0
+
+
+def test_an_encoder_without_contrast_features_has_none_to_give(references, files, encode):
+    (track,) = add_all(references, files(1), [[encode(1, range(3))]])
+    assert references.features([track.number]) == {}

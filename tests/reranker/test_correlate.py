@@ -1,0 +1,147 @@
+"""Correlate: planted samples are found, with their tempo, transposition and places; strangers score next to nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from reranker.correlate import Correlation, Correlator, Shelf, search, surplus
+from reranker.trace import Warp, centred, measure, occurrences, stretched, transposed
+
+BINS, SECONDS = 85, 0.064
+
+
+def music(frames, *, seed):
+    """Sparse random partials that last a few frames: (frames, bins) uint8."""
+    rng = np.random.default_rng(seed)
+    loud = (rng.random((frames, BINS)) < 0.03) * rng.uniform(60, 200, (frames, BINS))
+    return np.maximum(loud, 0.7 * np.roll(loud, 1, axis=0)).astype(np.uint8)
+
+
+def warped(features, *, tempo_ratio=1.0, semitones=0.0):
+    """What was played that many times as fast and that much higher."""
+    fast = stretched(torch.from_numpy(features).float(), 1 / tempo_ratio)
+    return transposed(fast, semitones).numpy()
+
+
+def over(sample, *, at, frames, seed, level=1.0):
+    """The sample from frame `at` on, under other music."""
+    mixed = music(frames, seed=seed).astype(float)
+    mixed[at : at + len(sample)] = np.maximum(mixed[at : at + len(sample)], level * sample)
+    return mixed.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def references():
+    return {number: music(420, seed=number) for number in (3, 5, 8, 9)}
+
+
+@pytest.mark.parametrize(("tempo_ratio", "semitones"), [(1.0, 0.0), (0.8, 3.0), (1.31, -4.0), (1.12, 1.96)])
+def test_a_warped_sample_is_found_with_its_warp_and_place(references, tempo_ratio, semitones):
+    sample = warped(references[8][200:290], tempo_ratio=tempo_ratio, semitones=semitones)
+    found = Correlator()(over(sample, at=60, frames=240, seed=50), references)
+    (best, explanation), *others = found.items()
+    assert best == 8
+    assert explanation.score > 5 * max(other.score for _, other in others)
+    assert explanation.tempo_ratio == pytest.approx(tempo_ratio, rel=0.02)
+    assert explanation.transposition == pytest.approx(semitones, abs=0.3)
+    longest = max(explanation.occurrences, key=lambda o: o.query_span[1] - o.query_span[0])
+    # frames 60 to 60 + 90 / ratio of the query are frames 200 to 290 of the reference
+    assert longest.query_span == pytest.approx((60 * SECONDS, (60 + 90 / tempo_ratio) * SECONDS), abs=0.3)
+    assert longest.reference_span == pytest.approx((200 * SECONDS, 290 * SECONDS), abs=0.3)
+    assert longest.tempo_ratio == explanation.tempo_ratio
+    assert longest.transposition == explanation.transposition
+
+
+def test_each_repetition_of_a_loop_is_an_occurrence(references):
+    loop = np.tile(references[5][100:140], (3, 1))
+    explanation = Correlator()(over(loop, at=50, frames=220, seed=51), references)[5]
+    assert [o.query_span for o in explanation.occurrences] == [
+        pytest.approx((start * SECONDS, (start + 40) * SECONDS), abs=0.2) for start in (50, 90, 130)
+    ]
+    for occurrence in explanation.occurrences:
+        assert occurrence.reference_span == pytest.approx((100 * SECONDS, 140 * SECONDS), abs=0.2)
+
+
+def test_strangers_score_little_and_explanations_come_best_first(references):
+    stranger = Correlator()(music(240, seed=52), references)
+    scores = [explanation.score for explanation in stranger.values()]
+    assert scores == sorted(scores, reverse=True)
+    sample = Correlator()(over(references[9][0:90], at=100, frames=240, seed=52), references)
+    assert sample[9].score > 20 * (1 + scores[0])
+
+
+def test_only_the_best_references_are_traced(references):
+    query = over(references[9][0:90], at=100, frames=240, seed=53)
+    found = Correlator(Correlation(explained=1))(query, references)
+    assert [bool(explanation.occurrences) for explanation in found.values()] == [True, False, False, False]
+
+
+def test_a_lone_reference_is_judged_by_its_other_tempi_and_transpositions(references):
+    query = over(references[9][50:140], at=100, frames=240, seed=54)
+    assert Correlator()(query, {9: references[9]})[9].score > 20 * (1 + Correlator()(query, {3: references[3]})[3].score)
+
+
+def test_what_is_too_short_scores_nothing_and_nothing_gives_nothing(references):
+    assert Correlator()(music(10, seed=1), references)[3].score == 0
+    short = Correlator()(music(100, seed=1), {1: music(5, seed=1), 2: references[3]})
+    assert short[1].score == 0
+    assert short[1].occurrences == ()
+    assert Correlator()(music(100, seed=1), {}) == {}
+
+
+def test_silence_scores_nothing_on_either_side(references):
+    silent = np.zeros((200, BINS), np.uint8)
+    assert all(explanation.score == 0 for explanation in Correlator()(silent, references).values())
+    assert Correlator()(over(references[3][0:90], at=9, frames=200, seed=2), references | {1: silent})[1].score == 0
+
+
+def test_peaks_are_the_highest_cosines():
+    config = Correlation(tempo=(1.0, 1.0), transposition=1, piece=16)
+    query, reference = music(32, seed=1), music(1100, seed=2)  # longer than one Fourier transform
+    reference[1040:1072] = query
+    peaks = search(query, Shelf([reference, music(50, seed=3)], longest=16), config)
+    q, r = centred(query).numpy(), centred(reference).numpy()
+    for semitones, place in ((0, 1), (1, 2)):
+        piece = q[16:, semitones:]
+        patches = np.lib.stride_tricks.sliding_window_view(r, 16, axis=0)  # (places, bins, frames)
+        products = np.einsum("pbf,fb->p", patches[:, : BINS - semitones], piece)
+        cosines = products / np.sqrt((patches**2).sum((1, 2)) * (piece**2).sum())
+        assert peaks[1, 0, 0, place, 0] == pytest.approx(cosines.max(), abs=1e-3)
+    assert peaks[0, 1, 0, 1, 0] > 0.95  # both pieces as one, at their place
+    assert (peaks[1, 1] == -1).all()  # the last piece begins no span of two
+
+
+def test_surplus_is_counted_from_the_background_of_pieces_and_references():
+    rng = np.random.default_rng(0)
+    peaks = rng.normal(0.2, 0.01, (6, 2, 5, 11, 4)).astype(np.float32)
+    peaks[..., 3] += 0.1  # a reference that is near to everything
+    peaks[2, 0, 1, 4, 2] = 0.3  # (0.3 - 0.2) / 0.01 = 10 standard deviations, 7 over the least
+    over_it = surplus(peaks, 3.0)
+    assert over_it[2, 0, 1, 4, 2] == pytest.approx(7, abs=0.7)
+    assert over_it.sum() - over_it[2, 0, 1, 4, 2] < 10
+    assert over_it[..., 3].sum() < 5
+
+
+def test_warp_is_measured_finer_than_the_grid(references):
+    sample = warped(references[3][100:260], tempo_ratio=1.035, semitones=0.4)
+    query = over(sample, at=40, frames=240, seed=55)
+    found = measure(query, references[3], Warp(tempo_ratio=1.06, transposition=0.0), piece=16, tempo_step=0.06)
+    assert found.tempo_ratio == pytest.approx(1.035, rel=0.01)
+    assert found.transposition == pytest.approx(0.4, abs=0.25)
+
+
+def test_no_frame_of_the_query_is_told_twice(references):
+    query = over(np.tile(references[5][100:150], (4, 1)), at=20, frames=240, seed=56)
+    found = occurrences(query, references[5], Warp(tempo_ratio=1.0, transposition=0.0), piece=16, seconds=SECONDS)
+    ends = [span for occurrence in found for span in occurrence.query_span]
+    assert len(found) >= 4
+    assert ends == sorted(ends)
+
+
+def test_impossible_values_are_refused(references):
+    with pytest.raises(ValueError, match=r"tempo is \(1.1, 1.5\), expected \(low, high\) with 0 < low <= 1 <= high"):
+        Correlation(tempo=(1.1, 1.5))
+    with pytest.raises(ValueError, match="piece is 2, expected at least 4"):
+        Correlation(piece=2)
+    with pytest.raises(ValueError, match="expected uint8 .* with as many bins each"):
+        Correlator()(references[3], {1: references[5][:, :40]})
