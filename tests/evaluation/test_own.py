@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import soundfile
 
 from evaluation import own, own_files, sample100
 from evaluation.own import Music, OwnSettings, OwnSources
+from evaluation.survey import Track
 
 SETTINGS = OwnSettings(references=2, queries=3, sample_free=2, interference=2, distractors=2, seed=1)
 RATE = 16_000
@@ -138,12 +140,32 @@ def test_a_killed_rendering_goes_on_where_it_stopped(benchmark, music, tmp_path,
     (folder / "benchmark.json").unlink()
     (folder / "audio" / "T005.json").unlink()  # its flac was written, its truth not
     (folder / "audio" / "T007.flac").unlink()
+    _plan_otherwise(folder / "audio" / "T004.json")  # written before a track proved unusable
     made = []
     produce = own_files.producer.produce
     monkeypatch.setattr(own_files.producer, "produce", lambda *args, **kw: made.append(1) or produce(*args, **kw))
     again = rendered(music, tmp_path)
-    assert len(made) == 2
+    assert len(made) == 3
     assert contents(folder_of(again)) == contents(folder_of(benchmark))
+
+
+def _plan_otherwise(record: Path) -> None:
+    kept = json.loads(record.read_text())
+    kept["request"]["tracks"][1] = "another.wav"
+    record.write_text(json.dumps(kept))
+
+
+def test_what_is_laid_over_a_sample_is_never_of_its_family_and_takes_turns():
+    def track(name: str, family: str) -> Track:
+        return Track(
+            id=name, form="recording", files=(), family=family, artist="", title="", duration=60.0, further=False
+        )
+
+    tracks = [track("a1", "a"), track("a2", "a"), track("b", "b"), track("c", "c")]
+    laid, rng = Counter(), np.random.default_rng(0)
+    chosen = [own._least_used(laid, tracks, "a", rng).id for _ in range(6)]
+    assert sorted(chosen) == ["b", "b", "b", "c", "c", "c"]
+    assert {own._least_used(laid, tracks, "", rng).id for _ in range(2)} == {"a1", "a2"}
 
 
 def test_a_changed_track_gives_another_benchmark(benchmark, music, cache, tmp_path):

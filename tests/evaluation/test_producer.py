@@ -9,8 +9,7 @@ import pytest
 import soundfile
 from scipy import signal
 
-from evaluation import arrangement, effects, producer, recipe
-from evaluation.digging import Dug
+from evaluation import effects, producer
 from evaluation.material import Material, Silent
 from evaluation.survey import Track
 
@@ -151,48 +150,3 @@ def test_a_silent_track_is_told_from_the_other(rising, hissing, tmp_path):
     with pytest.raises(Silent) as told:
         produced(rising, silent, 0)
     assert told.value.track == silent.track
-
-
-def arranged(seconds: float, **decisions) -> arrangement.Run:
-    wave = np.random.default_rng(0).standard_normal(round(seconds * RATE)).astype(np.float32)
-    dug = Dug(wave=wave, start=5.0, end=5.0 + seconds, onsets=np.array([RATE // 2]))
-    drawn = recipe.draw(np.random.default_rng(0))
-    drawn = type(drawn)(**{**vars(drawn), "tempo_ratio": 1.0, "transposition": 0.0, "varispeed": False, **decisions})
-    return arrangement.arrange(dug, drawn, longest=35.0, sample_rate=RATE, rng=np.random.default_rng(4))
-
-
-def test_a_loop_lasts_about_as_long_as_wanted():
-    run = arranged(2.0, arrangement="loop", sounding=11.0)  # 5.5 times, rounded to 6
-    assert len(run.pieces) == 6
-    assert run.starts == tuple(place * 2 * RATE for place in range(6))
-    assert run.length == 12 * RATE
-
-
-def test_a_loop_goes_round_twice_but_never_beyond_the_longest_query():
-    assert len(arranged(4.0, arrangement="loop", sounding=5.0).pieces) == 2
-    assert len(arranged(12.0, arrangement="loop", sounding=24.0).pieces) == 2  # three would last 36 s
-
-
-def test_gaps_are_silent_and_of_one_length():
-    run = arranged(2.0, arrangement="gaps", sounding=14.0)
-    steps = set(np.diff(run.starts))
-    assert len(steps) == 1
-    assert steps.pop() / RATE in (3.0, 4.0, 6.0)  # gaps of half, once and twice the sample
-
-
-def test_chops_cover_the_excerpt_and_are_not_in_order():
-    run = arranged(3.0, arrangement="chops", sounding=9.0)
-    spans = sorted({piece.number: piece.reference_span for piece in run.pieces}.values())
-    assert 2 <= len(spans) <= 4
-    assert spans[0][0] == 5.0
-    assert spans[-1][1] == pytest.approx(8.0)
-    assert all(end == pytest.approx(start) for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
-    first = [piece.number for piece in run.pieces][: len(spans)]
-    assert first != sorted(first) or len(set(first)) < len(spans)
-
-
-def test_a_faster_sample_is_shorter_and_names_the_same_place():
-    run = arranged(3.0, arrangement="once", tempo_ratio=1.25, varispeed=True)
-    (piece,) = run.pieces
-    assert len(piece.wave) == round(3.0 / 1.25 * RATE)
-    assert piece.reference_span == (5.0, pytest.approx(8.0))

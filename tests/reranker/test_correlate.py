@@ -1,5 +1,7 @@
 """Correlate: planted samples are found, with their tempo, transposition and places; strangers score next to nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from reranker.correlate import Correlation, Correlator, Shelf, search, surplus
 from reranker.trace import Warp, centred, measure, occurrences, stretched, transposed
 
 BINS, SECONDS = 85, 0.064
+NARROW = Correlation(tempo=(0.9, 1.1), transposition=2)  # where what is searched does not matter, for speed
 
 
 def music(frames, *, seed):
@@ -46,8 +49,8 @@ def test_a_warped_sample_is_found_with_its_warp_and_place(references, tempo_rati
     assert explanation.transposition == pytest.approx(semitones, abs=0.3)
     longest = max(explanation.occurrences, key=lambda o: o.query_span[1] - o.query_span[0])
     # frames 60 to 60 + 90 / ratio of the query are frames 200 to 290 of the reference
-    assert longest.query_span == pytest.approx((60 * SECONDS, (60 + 90 / tempo_ratio) * SECONDS), abs=0.3)
-    assert longest.reference_span == pytest.approx((200 * SECONDS, 290 * SECONDS), abs=0.3)
+    assert longest.query_span == pytest.approx((60 * SECONDS, (60 + 90 / tempo_ratio) * SECONDS), abs=0.4)
+    assert longest.reference_span == pytest.approx((200 * SECONDS, 290 * SECONDS), abs=0.4)
     assert longest.tempo_ratio == explanation.tempo_ratio
     assert longest.transposition == explanation.transposition
 
@@ -63,22 +66,23 @@ def test_each_repetition_of_a_loop_is_an_occurrence(references):
 
 
 def test_strangers_score_little_and_explanations_come_best_first(references):
-    stranger = Correlator()(music(240, seed=52), references)
+    stranger = Correlator(NARROW)(music(240, seed=52), references)
     scores = [explanation.score for explanation in stranger.values()]
     assert scores == sorted(scores, reverse=True)
-    sample = Correlator()(over(references[9][0:90], at=100, frames=240, seed=52), references)
+    sample = Correlator(NARROW)(over(references[9][0:90], at=100, frames=240, seed=52), references)
     assert sample[9].score > 20 * (1 + scores[0])
 
 
 def test_only_the_best_references_are_traced(references):
     query = over(references[9][0:90], at=100, frames=240, seed=53)
-    found = Correlator(Correlation(explained=1))(query, references)
+    found = Correlator(replace(NARROW, explained=1))(query, references)
     assert [bool(explanation.occurrences) for explanation in found.values()] == [True, False, False, False]
 
 
 def test_a_lone_reference_is_judged_by_its_other_tempi_and_transpositions(references):
     query = over(references[9][50:140], at=100, frames=240, seed=54)
-    assert Correlator()(query, {9: references[9]})[9].score > 20 * (1 + Correlator()(query, {3: references[3]})[3].score)
+    alone = {number: Correlator(NARROW)(query, {number: references[number]})[number].score for number in (3, 9)}
+    assert alone[9] > 20 * (1 + alone[3])
 
 
 def test_what_is_too_short_scores_nothing_and_nothing_gives_nothing(references):
@@ -91,8 +95,10 @@ def test_what_is_too_short_scores_nothing_and_nothing_gives_nothing(references):
 
 def test_silence_scores_nothing_on_either_side(references):
     silent = np.zeros((200, BINS), np.uint8)
-    assert all(explanation.score == 0 for explanation in Correlator()(silent, references).values())
-    assert Correlator()(over(references[3][0:90], at=9, frames=200, seed=2), references | {1: silent})[1].score == 0
+    assert all(explanation.score == 0 for explanation in Correlator(NARROW)(silent, references).values())
+    assert (
+        Correlator(NARROW)(over(references[3][0:90], at=9, frames=200, seed=2), references | {1: silent})[1].score == 0
+    )
 
 
 def test_peaks_are_the_highest_cosines():
@@ -113,29 +119,40 @@ def test_peaks_are_the_highest_cosines():
 
 def test_surplus_is_counted_from_the_background_of_pieces_and_references():
     rng = np.random.default_rng(0)
-    peaks = rng.normal(0.2, 0.01, (6, 2, 5, 11, 4)).astype(np.float32)
+    peaks = rng.normal(0.2, 0.01, (6, 2, 20, 41, 4)).astype(np.float32)
     peaks[..., 3] += 0.1  # a reference that is near to everything
     peaks[2, 0, 1, 4, 2] = 0.3  # (0.3 - 0.2) / 0.01 = 10 standard deviations, 7 over the least
     over_it = surplus(peaks, 3.0)
     assert over_it[2, 0, 1, 4, 2] == pytest.approx(7, abs=0.7)
-    assert over_it.sum() - over_it[2, 0, 1, 4, 2] < 10
-    assert over_it[..., 3].sum() < 5
+    assert over_it.sum() - over_it[2, 0, 1, 4, 2] < 0.01 * over_it.size
+    assert over_it[..., 3].sum() < 0.01 * over_it[..., 3].size
 
 
 def test_warp_is_measured_finer_than_the_grid(references):
     sample = warped(references[3][100:260], tempo_ratio=1.035, semitones=0.4)
     query = over(sample, at=40, frames=240, seed=55)
     found = measure(query, references[3], Warp(tempo_ratio=1.06, transposition=0.0), piece=16, tempo_step=0.06)
-    assert found.tempo_ratio == pytest.approx(1.035, rel=0.01)
+    assert found.tempo_ratio == pytest.approx(1.035, rel=0.004)
     assert found.transposition == pytest.approx(0.4, abs=0.25)
 
 
-def test_no_frame_of_the_query_is_told_twice(references):
-    query = over(np.tile(references[5][100:150], (4, 1)), at=20, frames=240, seed=56)
-    found = occurrences(query, references[5], Warp(tempo_ratio=1.0, transposition=0.0), piece=16, seconds=SECONDS)
-    ends = [span for occurrence in found for span in occurrence.query_span]
-    assert len(found) >= 4
+def test_no_frame_of_the_query_is_told_twice_though_the_reference_repeats_itself():
+    bar = music(60, seed=7)
+    reference = np.concatenate([music(100, seed=8), bar, bar, bar, music(100, seed=9)])
+    query = over(bar, at=50, frames=200, seed=56)
+    found = occurrences(query, reference, Warp(tempo_ratio=1.0, transposition=0.0), piece=16, seconds=SECONDS)
+    ends = [end for occurrence in found for end in occurrence.query_span]
     assert ends == sorted(ends)
+    assert max(b - a for a, b in (o.query_span for o in found)) == pytest.approx(60 * SECONDS, abs=0.3)
+
+
+def test_a_piece_that_is_nearly_silent_is_like_nothing(references):
+    query = references[3][100:132].copy()
+    query[16:] = query[16:] // 100  # one to two steps of 255
+    shelf, config = Shelf([references[3]], longest=16), Correlation(tempo=(1.0, 1.0), transposition=0)
+    peaks = search(np.concatenate([references[5][:64], query]), shelf, config)
+    assert peaks[4, 0, 0, 0, 0] > 0.9
+    assert peaks[5, 0, 0, 0, 0] < 0.5
 
 
 def test_impossible_values_are_refused(references):
