@@ -4,9 +4,10 @@
                   "matches": [{"reference": {"number", "path", "title", "artist", "duration"},
                                "score": float, "confidence": null,
                                "occurrences": [{"query_span": [s, e], "reference_span": [s, e],
-                                                "tempo_ratio": null, "transposition": null}]}]}]}
+                                                "tempo_ratio": float | null, "transposition": float | null}]}]}]}
 
-Spans are seconds. `confidence` is null until a calibration exists, `tempo_ratio` and `transposition` until aligned.
+Spans are seconds, `tempo_ratio` is query tempo over reference tempo, `transposition` semitones by which the query is
+higher; both are null where references were not correlated. `confidence` is null until a calibration exists.
 """
 
 from collections.abc import Iterable
@@ -61,9 +62,16 @@ def clock(seconds: float) -> str:
 def _lines(match: Match) -> list[str]:
     r = match.reference
     name = f"{r.artist} - {r.title}" if r.artist else r.title
-    places = [f"      {_span(o.query_span)}  from  {_span(o.reference_span)}" for o in match.occurrences[:_SHOWN]]
+    places = [f"      {_place(o)}" for o in match.occurrences[:_SHOWN]]
     more = len(match.occurrences) - _SHOWN
     return [f"  {match.score:6.2f}  {name}  ({r.path})", *places, *([f"      and {more} more"] if more > 0 else [])]
+
+
+def _place(occurrence: Occurrence) -> str:
+    spans = f"{_span(occurrence.query_span)}  from  {_span(occurrence.reference_span)}"
+    if occurrence.tempo_ratio is None:
+        return spans
+    return f"{spans}  tempo x {occurrence.tempo_ratio:.2f}, {occurrence.transposition:+.1f} semitones"
 
 
 def _span(span: Span) -> str:

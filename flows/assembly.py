@@ -8,6 +8,7 @@ from encoder import allocator
 from encoder.encode import Encoder
 from flows.settings import Settings
 from reranker import checkpoint as reranker_checkpoint
+from reranker.correlate import Correlator
 from reranker.search import Searcher
 from store.catalogue import Track
 from store.references import References
@@ -51,12 +52,15 @@ def references(settings: Settings, made_by: Encoder, *, read_only: bool = False,
     )
 
 
-def searcher(settings: Settings, stored: References, asking: Encoder, *, rerank: bool = True) -> Searcher:
-    """Ready to answer; without `rerank` candidates keep their similarity as score."""
+def searcher(
+    settings: Settings, stored: References, asking: Encoder, *, rerank: bool = True, correlate: bool = True
+) -> Searcher:
+    """Ready to answer; without `rerank` candidates keep their similarity as score, without `correlate` they decide."""
     classifier = None
     if rerank:
         classifier = reranker_checkpoint.load(settings.reranker, encoder=asking.digest).to(asking.device)
-    return Searcher(asking, stored, classifier, settings.ranking)
+    correlator = Correlator() if correlate else None
+    return Searcher(asking, stored, classifier, settings.ranking, correlator=correlator)
 
 
 def the_track(stored: References, wanted: str) -> Track:

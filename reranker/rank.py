@@ -64,11 +64,14 @@ class Ranking:
     # Score under which a match is not returned. Neighbouring segments overlap by seven eighths, so what is really there
     # survives more than once; a lone candidate is no match.
     minimum: float = 1.0
+    shortlist: int = 20  # references that are correlated with the query
+    surplus: float = 60.0  # score of a correlated reference under which it is not returned
     top: int = 5  # matches returned
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.top < 1:
-            raise ValueError(f"ranking: candidates {self.candidates} and top {self.top} must be at least 1")
+        for name in ("candidates", "shortlist", "top"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ranking: {name} is {getattr(self, name)}, expected 1 or more")
 
 
 def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:
@@ -81,6 +84,14 @@ def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:
     totals = np.bincount(owner, weights=best, minlength=len(tracks))  # equation 12
     order = np.lexsort((tracks, -totals))
     return {int(tracks[i]): float(totals[i]) for i in order}
+
+
+def shortlist(scored: Scored, size: int) -> list[int]:
+    """Track numbers of the references with the best single candidates, best first; ties by track number."""
+    tracks, owner = np.unique(track_of(scored.segment_ids), return_inverse=True)
+    best = np.full(len(tracks), -np.inf)
+    np.maximum.at(best, owner, scored.scores)
+    return tracks[np.lexsort((tracks, -best))][:size].tolist()
 
 
 def occurrences(scored: Scored, *, hop: float, duration: float) -> tuple[Occurrence, ...]:

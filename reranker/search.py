@@ -1,6 +1,7 @@
 """Search: a query in, its matches out. `Searcher` is the product; everything else exists so that it stays readable.
 
-encode -> candidates (Milvus) -> node matrices (Zarr) -> scores (cross-attention) -> ranked matches
+encode -> candidates (Milvus) -> node matrices (Zarr) -> scores (cross-attention) -> a short list of references
+       -> contrast features (Zarr) -> explanations (correlation) -> ranked matches
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from reranker import rank
+from reranker.correlate import Correlator
 from reranker.cross_attention import CrossAttention
 from reranker.rank import Match, Ranking, Scored
 from store.candidates import Candidates
@@ -36,11 +38,19 @@ class Searcher:
     """Finds the references that a query samples."""
 
     def __init__(
-        self, encoder: Encoder, references: References, classifier: CrossAttention | None, ranking: Ranking = Ranking()
+        self,
+        encoder: Encoder,
+        references: References,
+        classifier: CrossAttention | None,
+        ranking: Ranking = Ranking(),
+        *,
+        correlator: Correlator | None = None,
     ) -> None:
-        """Without a classifier, candidates keep their similarity as score (the ablation "no reranker")."""
+        """Without a classifier, candidates keep their similarity as score; without a correlator (or contrast features,
+        which not every encoder has), references are ranked by their candidates' scores alone."""
         self.encoder, self.references = encoder, references
         self.classifier, self.ranking = classifier, ranking
+        self.correlator = correlator if correlator is not None and all(encoder.contrast) else None
 
     def __call__(self, path: Path, *, include_self: bool = False) -> Answer:
         """Matches of the track at `path`; raises AudioError, IndexUnavailable, MissingNodeMatrix.
@@ -49,7 +59,17 @@ class Searcher:
         """
         query = self.encoder.encode(path)
         scored = self.score(query, exclude=() if include_self else self._itself(path))
-        return Answer(query=path, duration=self._duration(query), matches=self.matches(scored, query))
+        kept = tuple(match for match in self.matches(scored, query) if match.score >= self.minimum)
+        return Answer(query=path, duration=self._duration(query), matches=kept[: self.ranking.top])
+
+    @property
+    def minimum(self) -> float:
+        """Score from which a match is returned."""
+        return self.ranking.minimum if self.correlator is None else self.ranking.surplus
+
+    def matches(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
+        """Every reference that is left to rank, best first, whether or not it is enough for an answer."""
+        return self._by_candidates(scored, query) if self.correlator is None else self._by_correlation(scored, query)
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
         """Every candidate of the query with its best score, window by window; track numbers to `exclude` stay away."""
@@ -66,16 +86,23 @@ class Searcher:
             scores=np.concatenate([np.zeros(0, np.float32), *(p.scores for p in parts)]),
         )
 
-    def matches(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
-        """The ranking, with the places in both tracks."""
+    def _by_candidates(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
+        """Ranked by the sum of surviving candidates' scores (equations 11 and 12)."""
         totals = rank.by_reference(scored, threshold=self.ranking.threshold)
-        best = {n: score for n, score in list(totals.items())[: self.ranking.top] if score >= self.ranking.minimum}
-        tracks = self.references.tracks(list(best))
+        tracks = self.references.tracks(totals)
         return tuple(
-            Match(
-                reference=tracks[number], score=score, confidence=None, occurrences=self._places(scored, number, query)
-            )
-            for number, score in best.items()
+            Match(reference=tracks[n], score=score, confidence=None, occurrences=self._places(scored, n, query))
+            for n, score in totals.items()
+        )
+
+    def _by_correlation(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
+        """The short list, ranked by how well each reference explains the query."""
+        listed = rank.shortlist(scored, self.ranking.shortlist)
+        explained = self.correlator(query.features, self.references.features(listed))
+        tracks = self.references.tracks(explained)
+        return tuple(
+            Match(reference=tracks[n], score=found.score, confidence=None, occurrences=found.occurrences)
+            for n, found in explained.items()
         )
 
     @torch.inference_mode()

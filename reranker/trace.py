@@ -18,6 +18,7 @@ from torch.nn.functional import normalize, pad
 from reranker.rank import Occurrence
 
 _PATCHES = 12  # places at which tempo and transposition are measured
+_LONG = 3  # pieces that a patch is long: short enough for short samples, long enough to tell tempi 2 % apart
 _REACH = 6  # frames around a place in which a patch may lie
 _LINES = 32  # intercepts that may hold occurrences
 _APART = 2.0  # frames between two intercepts that are told apart
@@ -59,14 +60,15 @@ def measure(
 ) -> Warp:
     """The warp near the rough one at which the likest places of the two are most alike.
 
-    Tempo ratios within one step of the rough one's logarithm, transpositions within 1 semitone, both refined by a
+    Tempo ratios within 1.25 steps of the rough one's logarithm, transpositions within 1 semitone, both refined by a
     parabola through the best of a grid and its neighbours.
     """
     asked, asking = centred(reference), centred(query)
-    places = _places(asking, asked, warp, piece=2 * piece, hop=piece)
-    tempi = warp.tempo_ratio * np.exp(np.linspace(-1, 1, 11) * tempo_step)
+    long = _LONG * piece
+    places = _places(asking, asked, warp, piece=long, hop=piece // 2, each=1)
+    tempi = warp.tempo_ratio * np.exp(np.linspace(-1.25, 1.25, 13) * tempo_step)
     semitones = warp.transposition + np.linspace(-1, 1, 9)
-    likeness = _likeness(asking, asked, places, tempi, semitones, frames=round(2 * piece * warp.tempo_ratio))
+    likeness = _likeness(asking, asked, places, tempi, semitones, frames=round(long * warp.tempo_ratio))
     i, j = np.unravel_index(likeness.argmax(), likeness.shape)
     ratio = float(np.exp(_vertex(np.log(tempi), likeness[:, j], i)))
     return Warp(tempo_ratio=ratio, transposition=_vertex(semitones, likeness[i], j))
@@ -78,7 +80,7 @@ def occurrences(
     """Stretches of the query that are like the reference at that warp, by time; `seconds` from frame to frame."""
     asked, asking = centred(reference), transposed(centred(query), -warp.transposition)
     ratio = warp.tempo_ratio
-    _, starts, positions = _places(centred(query), asked, warp, piece=piece, hop=piece // 2)
+    _, starts, positions = _places(centred(query), asked, warp, piece=piece, hop=piece // 2, each=3)
     lines = _distinct(positions.numpy() - starts.numpy() * ratio)
     found = _stretches(_along(asking, asked, lines, ratio), _along(asking, asked, _anywhere(asked), ratio), piece)
     spans = sorted((first, last, lines[line]) for line, first, last in found)
@@ -93,8 +95,10 @@ def occurrences(
     )
 
 
-def _places(asking: Tensor, asked: Tensor, warp: Warp, *, piece: int, hop: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines, query frames and reference frames of the places at which pieces are most alike, best first."""
+def _places(
+    asking: Tensor, asked: Tensor, warp: Warp, *, piece: int, hop: int, each: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines, query frames and reference frames of the `each` likest places of every piece, best first."""
     ratio = warp.tempo_ratio
     warped = stretched(transposed(asking, -warp.transposition), ratio)
     length = min(round(piece * ratio), len(warped), len(asked))
@@ -107,7 +111,7 @@ def _places(asking: Tensor, asked: Tensor, warp: Warp, *, piece: int, hop: int) 
     energy = pad(asked.square().sum(1).cumsum(0), (1, 0))
     energy = energy[length:] - energy[:-length]
     cosines = products[:, : len(energy)] / _norm(energy) / _norm(cut.square().sum((1, 2)))[:, None]
-    best, where = torch.topk(cosines, min(3, cosines.shape[1]), dim=1)
+    best, where = torch.topk(cosines, min(each, cosines.shape[1]), dim=1)
     order = best.flatten().argsort(descending=True)[: _LINES * 4]
     queries = torch.from_numpy(starts).repeat_interleave(best.shape[1])
     return best.flatten()[order], queries[order], where.flatten()[order]

@@ -9,6 +9,7 @@ With a reranker, the protocol's rule turns scored pairs into a ranking; `answere
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from evaluation.protocols import STRICT, Protocol, Rule
 from reranker import checkpoint as reranker_checkpoint
 from reranker import rank
 from reranker.checkpoint import Reranker
+from reranker.correlate import Correlator
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from reranker.rank import Occurrence, Ranking, Scored
 from reranker.search import Searcher
@@ -48,25 +50,28 @@ class Neural:
         encoder: Encoder,
         classifier: CrossAttention | None,
         classifier_digest: str = "",
+        correlator: Correlator | None = None,
         protocol: Protocol = STRICT,
         ranking: Ranking = Ranking(),
     ) -> None:
         self.name, self.about = name, about
         self._folder = folder / f"encoder-{encoder.digest[:16]}"
-        self._encoder, self._classifier = encoder, classifier
+        self._encoder, self._classifier, self._correlator = encoder, classifier, correlator
         self._protocol, self._ranking = protocol, ranking
         self._stored: References | None = None
         self._ids: dict[int, str] = {}  # track number -> track id
         self._strangers: list[int] = []  # stored for another benchmark
         self._bar = ranking.minimum  # score from which a match is reported
         version = metadata.version("asid")
+        explained = repr(correlator.correlation) if correlator else ""
         self.facts: dict[str, Any] = {
-            "digest": f"{version} {encoder.digest} {classifier_digest or similarity.RULE}",
+            "digest": f"{version} {encoder.digest} {classifier_digest or similarity.RULE} {explained}",
             "version": version,
             "system": encoder.system.name,
             "encoder": encoder.digest,
             "reranker": classifier_digest or None,
-            "operating_point": self._bar,
+            "correlation": explained or None,
+            "operating_point": ranking.surplus if correlator else self._bar,
         }
 
     def prepare(self, catalogue: Mapping[str, Path], progress: Progress) -> None:
@@ -87,6 +92,8 @@ class Neural:
         began = time.perf_counter()
         encoding = self._encoder.encode(query.path)
         rule = self._protocol.rule(query)
+        if self._correlator is not None:
+            return self._correlated(encoding, rule, self._excluded(query), began)
         scored = self._scored(encoding, rule, self._excluded(query))
         totals = similarity.songs(scored) if self._classifier is None else protocols.rank(scored, rule)
         found = tuple(
@@ -146,6 +153,28 @@ class Neural:
 
     # Asking
 
+    def _correlated(self, query: Encoding, rule: Rule, excluded: Sequence[int], began: float) -> Response:
+        """The product itself: the short list, ranked by how well each reference explains the query."""
+        ranking = replace(self._ranking, candidates=rule.candidates)
+        searcher = Searcher(self._encoder, self._stored, self._classifier, ranking, correlator=self._correlator)
+        scored = searcher.score(query, exclude=excluded)
+        matches = searcher.matches(scored, query)
+        found = tuple(
+            Found(
+                reference=self._ids[m.reference.number],
+                score=m.score,
+                occurrences=m.occurrences,
+                confidence=m.confidence,
+            )
+            for m in matches
+        )
+        return Response(
+            found=found,
+            candidates=frozenset(self._ids[int(number)] for number in np.unique(track_of(scored.segment_ids))),
+            answered=bool(found) and found[0].score >= searcher.minimum,
+            seconds=time.perf_counter() - began,
+        )
+
     def _excluded(self, query: Query) -> list[int]:
         return [*self._strangers, *(number for number, name in self._ids.items() if name in query.aliases)]
 
@@ -197,6 +226,7 @@ def load(
     about: str = "",
     encoder: Path,
     reranker: Path | None,
+    correlated: bool = False,
     protocol: Protocol = STRICT,
     device: str = "cpu",
 ) -> Neural:
@@ -214,6 +244,7 @@ def load(
         encoder=loaded,
         classifier=classifier,
         classifier_digest=digest,
+        correlator=Correlator() if correlated and protocol == STRICT and all(loaded.contrast) else None,
         protocol=protocol,
     )
 

@@ -1,6 +1,7 @@
 """Registry: from what a user writes behind `--system` to a peer.
 
-    asid                        the shipped encoder and reranker
+    asid                        the product: shipped encoder and reranker, the short list ranked by correlation
+    asid-reranker               the shipped encoder and reranker alone
     asid-candidates             the shipped encoder alone
     neuralsampleid-published    the published network, with a reranker where one is installed
     audfprint                   the installed program
@@ -90,8 +91,16 @@ def _shipped(folder: Path, **options: Any) -> Peer:
     from encoder import encode
     from reranker import checkpoint
 
-    about = "the shipped encoder and reranker"
-    return _neural("asid", encode.shipped(), checkpoint.shipped(), about=about)(folder, **options)
+    about = "the product: shipped encoder and reranker, the short list ranked by correlation"
+    return _neural("asid", encode.shipped(), checkpoint.shipped(), about=about, correlated=True)(folder, **options)
+
+
+def _reranker(folder: Path, **options: Any) -> Peer:
+    from encoder import encode
+    from reranker import checkpoint
+
+    about = "the shipped encoder and reranker, without correlation"
+    return _neural("asid-reranker", encode.shipped(), checkpoint.shipped(), about=about)(folder, **options)
 
 
 def _candidates(folder: Path, **options: Any) -> Peer:
@@ -121,17 +130,20 @@ def _audfprint(folder: Path, **options: Any) -> Peer:
     return Audfprint(folder)
 
 
-def _neural(name: str, encoder: Path, reranker: Path | None, *, about: str) -> Opener:
+def _neural(name: str, encoder: Path, reranker: Path | None, *, about: str, correlated: bool = False) -> Opener:
     def opened(folder: Path, **options: Any) -> Peer:
         from evaluation.peers.neural import load
 
-        return load(folder, name=name, about=about, encoder=encoder, reranker=reranker, **options)
+        return load(
+            folder, name=name, about=about, encoder=encoder, reranker=reranker, correlated=correlated, **options
+        )
 
     return opened
 
 
 NAMED: dict[str, Opener] = {
     "asid": _shipped,
+    "asid-reranker": _reranker,
     "asid-candidates": _candidates,
     PUBLISHED: _published,
     "audfprint": _audfprint,

@@ -100,6 +100,6 @@ def test_the_hits_of_an_hour_are_grouped_in_little_time():
 
 
 def test_an_impossible_ranking_is_refused():
-    for values in ({"candidates": 0}, {"top": 0}):
-        with pytest.raises(ValueError, match="must be at least 1"):
+    for values in ({"candidates": 0}, {"top": 0}, {"shortlist": 0}):
+        with pytest.raises(ValueError, match="expected 1 or more"):
             Ranking(**values)

@@ -49,6 +49,7 @@ def store(encoder):
         dimensions=encoder.dimensions,
         hop=encoder.grid.hop,
         segment_duration=encoder.grid.duration,
+        contrast=encoder.contrast,
     )
 
 
