@@ -52,15 +52,19 @@ def references(settings: Settings, made_by: Encoder, *, read_only: bool = False,
     )
 
 
-def searcher(
-    settings: Settings, stored: References, asking: Encoder, *, rerank: bool = True, correlate: bool = True
-) -> Searcher:
-    """Ready to answer; without `rerank` candidates keep their similarity as score, without `correlate` they decide."""
-    classifier = None
-    if rerank:
+def searcher(settings: Settings, stored: References, asking: Encoder) -> Searcher:
+    """Ready to answer, ranking as the settings say; ValueError where the encoder lacks what that needs."""
+    ranking, classifier, correlator = settings.ranking, None, None
+    if ranking.by == "correlation":
+        if not all(asking.contrast):
+            raise ValueError(
+                f"system {asking.system.name} has no contrast features to correlate; "
+                "use --rank-by reranker or --rank-by similarity"
+            )
+        correlator = Correlator()
+    elif ranking.by == "reranker":
         classifier = reranker_checkpoint.load(settings.reranker, encoder=asking.digest).to(asking.device)
-    correlator = Correlator() if correlate else None
-    return Searcher(asking, stored, classifier, settings.ranking, correlator=correlator)
+    return Searcher(asking, stored, classifier, ranking, correlator=correlator)
 
 
 def the_track(stored: References, wanted: str) -> Track:

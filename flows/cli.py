@@ -61,8 +61,11 @@ def ingest(paths: tuple[Path, ...], retry: bool, as_json: bool, **given) -> None
 @click.argument("queries", nargs=-1, required=True, type=PATH)
 @click.option("--top", type=click.IntRange(1), help="Matches shown per query.  [default: 5]")
 @click.option("--min-score", type=float, help="Show only matches with at least this score.")
-@click.option("--no-correlate", is_flag=True, help="Rank by the candidates' scores alone: quicker, and finds less.")
-@click.option("--no-rerank", is_flag=True, help="Let candidates keep the similarity of their fingerprints as score.")
+@click.option(
+    "--rank-by",
+    type=click.Choice(["correlation", "reranker", "similarity"]),
+    help="Correlate references with the query (finds most), or rank by candidates.  [default: correlation]",
+)
 @click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
 @click.option("--reranker", type=PATH, help="Reranker checkpoint.  [default: the shipped one]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (its form: README, Output).")
@@ -71,19 +74,18 @@ def find(
     queries: tuple[Path, ...],
     top: int | None,
     min_score: float | None,
-    no_correlate: bool,
-    no_rerank: bool,
+    rank_by: str | None,
     include_self: bool,
     as_json: bool,
     **given,
 ) -> None:
     """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
-    settings = read_settings(**given, ranking={"top": top, "minimum": min_score, "surplus": min_score})
+    settings = read_settings(**given, ranking={"by": rank_by, "top": top, "minimum": min_score, "surplus": min_score})
     from flows import answers, assembly
 
     encoder = assembly.encoder(settings)
     with assembly.references(settings, encoder, read_only=True) as references:
-        searcher = assembly.searcher(settings, references, encoder, rerank=not no_rerank, correlate=not no_correlate)
+        searcher = assembly.searcher(settings, references, encoder)
         replies = []
         for query in queries:
             replies.append(reply := answers.answer(searcher, query, include_self=include_self))

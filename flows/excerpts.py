@@ -1,6 +1,6 @@
 """The excerpts flow: warped excerpts of stored recordings are asked for, with and without the reranker."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ def evaluate_excerpts(paths: list[Path], out: Path, settings: Settings, *, how: 
     with assembly.references(settings, encoder, read_only=True) as references:
         rendered = list(excerpts.render(_stored(references, paths), out / "queries", how))
         shares = {}
-        for name, rerank in (("reranked", True), ("candidates", False)):
-            searcher = assembly.searcher(settings, references, encoder, rerank=rerank)
-            shares[name] = excerpts.share_first(rendered, lambda query, s=searcher: _first(s, query))
+        for by in ("correlation", "reranker", "similarity"):
+            ranking = replace(settings.ranking, by=by)
+            searcher = assembly.searcher(replace(settings, ranking=ranking), references, encoder)
+            shares[by] = excerpts.share_first(rendered, lambda query, s=searcher: _first(s, query))
     create_table_artifact(key="excerpts", table=[{"system": n, **asdict(s)} for n, s in shares.items()])
     return {
         "first": {name: asdict(share) for name, share in shares.items()},

@@ -13,13 +13,11 @@ from reranker.search import Searcher
 
 
 @flow(name="find-samples")
-def find_samples(
-    queries: list[Path], settings: Settings, *, rerank: bool = True, include_self: bool = False
-) -> list[Reply]:
+def find_samples(queries: list[Path], settings: Settings, *, include_self: bool = False) -> list[Reply]:
     """Answer every query; an unusable one has its error in place of an answer."""
     encoder = assembly.encoder(settings)
     with assembly.references(settings, encoder, read_only=True) as references:
-        searcher = assembly.searcher(settings, references, encoder, rerank=rerank)
+        searcher = assembly.searcher(settings, references, encoder)
         replies = [find_one(searcher, query, include_self) for query in queries]
     publish(replies)
     return replies

@@ -29,6 +29,6 @@ def load(path: Path | None, *, encoder: str) -> CrossAttention:
     if loaded.config.encoder != encoder:
         raise CheckpointError(
             f"{path}: made for encoder {loaded.config.encoder[:12]}, in use is {encoder[:12]}; "
-            "give the reranker trained with this encoder, or search with --no-rerank"
+            "give the reranker trained with this encoder, or search with --rank-by similarity"
         )
     return loaded.restore(CrossAttention(loaded.config.classifier))

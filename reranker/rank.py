@@ -6,6 +6,7 @@ A reference's score is the sum over its surviving candidates.
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,19 +60,28 @@ class Match:
 class Ranking:
     """What a query asks of the index and what survives."""
 
+    by: Literal["correlation", "reranker", "similarity"] = "correlation"
     candidates: int = 5  # per query segment
+    wide: int = 50  # the same where they only make the short list that is correlated
     threshold: float = 0.5  # score under which a candidate is rejected
     # Score under which a match is not returned. Neighbouring segments overlap by seven eighths, so what is really there
     # survives more than once; a lone candidate is no match.
     minimum: float = 1.0
-    shortlist: int = 20  # references that are correlated with the query
-    surplus: float = 60.0  # score of a correlated reference under which it is not returned
+    shortlist: int = 20  # references that are correlated with the query, at least
+    effort: float = 1200.0  # seconds of query times references up to which more of them are; about 10 ms CPU each
+    surplus: float = 120.0  # score of a correlated reference under which it is not returned
     top: int = 5  # matches returned
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "shortlist", "top"):
+        if self.by not in get_args(Ranking.__annotations__["by"]):
+            raise ValueError(f"ranking: by is {self.by!r}, expected correlation, reranker or similarity")
+        for name in ("candidates", "wide", "shortlist", "top"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ranking: {name} is {getattr(self, name)}, expected 1 or more")
+
+    def size(self, seconds: float) -> int:
+        """How many references are correlated with a query that long."""
+        return max(self.shortlist, int(self.effort / max(seconds, 1.0)))
 
 
 def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:

@@ -1,7 +1,7 @@
 """Search: a query in, its matches out. `Searcher` is the product; everything else exists so that it stays readable.
 
-encode -> candidates (Milvus) -> node matrices (Zarr) -> scores (cross-attention) -> a short list of references
-       -> contrast features (Zarr) -> explanations (correlation) -> ranked matches
+encode -> candidates (Milvus) -> a short list of references -> contrast features (Zarr) -> explanations (correlation)
+                              or -> node matrices (Zarr) -> scores (cross-attention)      -> ranked matches
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ class Searcher:
         *,
         correlator: Correlator | None = None,
     ) -> None:
-        """Without a classifier, candidates keep their similarity as score; without a correlator (or contrast features,
-        which not every encoder has), references are ranked by their candidates' scores alone."""
+        """Without a classifier, candidates keep their similarity as score. With a correlator the best of them only say
+        which references are explained; one without contrast features, which not every encoder has, is left unused."""
         self.encoder, self.references = encoder, references
         self.classifier, self.ranking = classifier, ranking
         self.correlator = correlator if correlator is not None and all(encoder.contrast) else None
@@ -73,9 +73,8 @@ class Searcher:
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
         """Every candidate of the query with its best score, window by window; track numbers to `exclude` stay away."""
-        candidates = self.references.candidates(
-            query.fingerprints, limit=self.ranking.candidates, exclude_tracks=exclude
-        )
+        limit = self.ranking.candidates if self.correlator is None else self.ranking.wide
+        candidates = self.references.candidates(query.fingerprints, limit=limit, exclude_tracks=exclude)
         if self.classifier is None:
             return _by_similarity(candidates, query)
         windows = range(0, len(query), _WINDOW)
@@ -97,7 +96,7 @@ class Searcher:
 
     def _by_correlation(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
         """The short list, ranked by how well each reference explains the query."""
-        listed = rank.shortlist(scored, self.ranking.shortlist)
+        listed = rank.shortlist(scored, self.ranking.size(len(query.contrast) * query.hop))
         explained = self.correlator(query.features, self.references.features(listed))
         tracks = self.references.tracks(explained)
         return tuple(

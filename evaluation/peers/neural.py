@@ -9,7 +9,6 @@ With a reranker, the protocol's rule turns scored pairs into a ranking; `answere
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,7 @@ class Neural:
         encoding = self._encoder.encode(query.path)
         rule = self._protocol.rule(query)
         if self._correlator is not None:
-            return self._correlated(encoding, rule, self._excluded(query), began)
+            return self._correlated(encoding, self._excluded(query), began)
         scored = self._scored(encoding, rule, self._excluded(query))
         totals = similarity.songs(scored) if self._classifier is None else protocols.rank(scored, rule)
         found = tuple(
@@ -153,10 +152,9 @@ class Neural:
 
     # Asking
 
-    def _correlated(self, query: Encoding, rule: Rule, excluded: Sequence[int], began: float) -> Response:
+    def _correlated(self, query: Encoding, excluded: Sequence[int], began: float) -> Response:
         """The product itself: the short list, ranked by how well each reference explains the query."""
-        ranking = replace(self._ranking, candidates=rule.candidates)
-        searcher = Searcher(self._encoder, self._stored, self._classifier, ranking, correlator=self._correlator)
+        searcher = Searcher(self._encoder, self._stored, None, self._ranking, correlator=self._correlator)
         scored = searcher.score(query, exclude=excluded)
         matches = searcher.matches(scored, query)
         found = tuple(
@@ -244,7 +242,7 @@ def load(
         encoder=loaded,
         classifier=classifier,
         classifier_digest=digest,
-        correlator=Correlator() if correlated and protocol == STRICT and all(loaded.contrast) else None,
+        correlator=Correlator() if correlated and all(loaded.contrast) else None,
         protocol=protocol,
     )
 

@@ -1,6 +1,6 @@
 """Registry: from what a user writes behind `--system` to a peer.
 
-    asid                        the product: shipped encoder and reranker, the short list ranked by correlation
+    asid                        the product: the shipped encoder's short list, ranked by correlation
     asid-reranker               the shipped encoder and reranker alone
     asid-candidates             the shipped encoder alone
     neuralsampleid-published    the published network, with a reranker where one is installed
@@ -89,10 +89,9 @@ def _complete(peer: Any, path: Path) -> Peer:
 
 def _shipped(folder: Path, **options: Any) -> Peer:
     from encoder import encode
-    from reranker import checkpoint
 
-    about = "the product: shipped encoder and reranker, the short list ranked by correlation"
-    return _neural("asid", encode.shipped(), checkpoint.shipped(), about=about, correlated=True)(folder, **options)
+    about = "the product: the shipped encoder's short list, ranked by correlation"
+    return _neural("asid", encode.shipped(), None, about=about, correlated=True)(folder, **options)
 
 
 def _reranker(folder: Path, **options: Any) -> Peer:

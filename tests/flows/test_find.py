@@ -56,7 +56,7 @@ def test_the_very_file_is_left_out_unless_asked_for(asid, catalogue, excerpt):
 
 def test_top_and_min_score_limit_what_is_shown(asid, catalogue, excerpt):
     query, _ = excerpt
-    one = json.loads(asid("find", query, "--data", catalogue, "--json", "--top", 1, "--no-rerank").stdout)
+    one = json.loads(asid("find", query, "--data", catalogue, "--json", "--top", 1, "--rank-by", "similarity").stdout)
     assert len(one["queries"][0]["matches"]) == 1
     none = json.loads(asid("find", query, "--data", catalogue, "--json", "--min-score", 1e6).stdout)
     assert none["queries"][0] | {"duration": 0} == {

@@ -5,17 +5,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 
 from encoder.audio import AudioError
+from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from reranker import search
+from reranker.correlate import Correlator
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
-from reranker.rank import Ranking
+from reranker.rank import Ranking, Scored, shortlist
 from reranker.search import Searcher
 from store.memory import MemoryReferences
 from store.references import MissingNodeMatrix
-from store.segment_ids import index_of, track_of
+from store.segment_ids import index_of, segment_id, track_of
 
 RATE = 16_000
 
@@ -247,3 +250,52 @@ def test_a_candidate_without_node_matrix_is_named(tmp_path):
     store._nodes.clear(0, 1)
     with pytest.raises(MissingNodeMatrix, match="1 of 1 node matrices are missing, first segment 0 of track"):
         searcher.score(encoding((0, 0, 1.0)))
+
+
+def test_correlation_finds_a_sample_played_faster_under_other_music_and_tells_how(music, tmp_path):
+    encoder = Encoder()  # the shipped one, whose front end has contrast features
+    shapes = dict(nodes=encoder.nodes, channels=encoder.channels, dimensions=encoder.dimensions)
+    grid = dict(hop=encoder.grid.hop, segment_duration=encoder.grid.duration)
+    store = MemoryReferences(digest=encoder.digest, **shapes, **grid, contrast=encoder.contrast)
+    paths = [tmp_path / f"song {number}.wav" for number in range(3)]
+    for number, path in enumerate(paths):
+        soundfile.write(path, music(number, 30), RATE)
+    for pending in store.plan(paths).pending:
+        store.add(pending, encoder.blocks(pending.path), duration=30.0, title=pending.path.stem)
+    ratio = 2 ** (1 / 12)  # a semitone higher, as a record played too fast
+    faster = soxr.resample(music(1, 30)[8 * RATE : 18 * RATE], RATE * ratio, RATE)
+    query = 0.5 * music(7, 16)
+    query[3 * RATE : 3 * RATE + len(faster)] += faster
+    soundfile.write(tmp_path / "query.wav", 0.5 * query, RATE)
+
+    found = Searcher(encoder, store, None, correlator=Correlator())(tmp_path / "query.wav")
+    best = found.matches[0]
+    assert best.reference.title == "song 1"
+    assert best.score > 3 * store_wide_second(encoder, store, tmp_path / "query.wav")
+    longest = max(best.occurrences, key=lambda place: place.query_span[1] - place.query_span[0])
+    assert longest.tempo_ratio == pytest.approx(ratio, rel=0.02)
+    assert longest.transposition == pytest.approx(1.0, abs=0.5)
+    assert longest.query_span == pytest.approx((3.0, 3.0 + 10 / ratio), abs=1.0)
+    assert longest.reference_span == pytest.approx((8.0, 18.0), abs=1.0)
+
+
+def store_wide_second(encoder, store, query):
+    """Score of the second best reference."""
+    searcher = Searcher(encoder, store, None, correlator=Correlator())
+    encoding = encoder.encode(query)
+    return searcher.matches(searcher.score(encoding), encoding)[1].score
+
+
+def test_a_short_query_is_correlated_with_more_references():
+    ranking = Ranking(shortlist=20, effort=800.0)
+    assert ranking.size(10.0) == 80
+    assert ranking.size(20.0) == 40
+    assert ranking.size(180.0) == 20  # 800 / 180 would be 4
+
+
+def test_the_short_list_begins_with_the_best_single_candidates():
+    ids = segment_id(np.array([1, 1, 2, 3]), np.array([0, 5, 0, 9]))
+    scored = Scored(
+        query_indices=np.zeros(4, np.int64), segment_ids=ids, scores=np.array([0.5, 0.9, 0.8, 0.9], np.float32)
+    )
+    assert shortlist(scored, 2) == [1, 3]  # 0.9 and 0.9, by number; 2 has 0.8
