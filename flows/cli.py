@@ -67,7 +67,11 @@ def ingest(paths: tuple[Path, ...], retry: bool, as_json: bool, **given) -> None
     help="Correlate references with the query (finds most), or rank by candidates.  [default: correlation]",
 )
 @click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
-@click.option("--reranker", type=PATH, help="Reranker checkpoint.  [default: the shipped one]")
+@click.option(
+    "--reranker",
+    type=PATH,
+    help="Rank by this reranker checkpoint.  [default with --rank-by reranker: the shipped one]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (its form: README, Output).")
 @catalogue_options
 def find(
@@ -80,6 +84,7 @@ def find(
     **given,
 ) -> None:
     """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
+    rank_by = rank_by or ("reranker" if given["reranker"] else None)
     settings = read_settings(**given, ranking={"by": rank_by, "top": top, "minimum": min_score, "surplus": min_score})
     from flows import answers, assembly
 

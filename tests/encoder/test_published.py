@@ -41,7 +41,8 @@ def test_the_bypassed_network_equals_the_released_code(weights, outputs):
 def test_the_network_with_active_graph_blocks_equals_the_released_code_with_them(weights, outputs):
     expected = outputs("proc_1")
     with torch.inference_mode():
-        nodes, fingerprints = network(weights, "active")(torch.from_numpy(expected["logmel"]))
+        # In double precision: which of two nearly equally near nodes is a neighbour hangs on the processor's rounding.
+        nodes, fingerprints = network(weights, "active").double()(torch.from_numpy(expected["logmel"]).double())
     # These nodes reach 3800 (twelve blocks without a norm at the end): 1e-5 of the largest.
     scale = np.abs(expected["graphon_sorted_nodes"]).max()
     np.testing.assert_allclose(nodes.mT, expected["graphon_sorted_nodes"], rtol=0, atol=1e-5 * scale)
