@@ -24,7 +24,7 @@ from benchmarks.encoder import cpu_seconds, matrix_speed, operations
 from encoder import allocator, audio, segments
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
-from evaluation.planted import render_catalogue
+from evaluation.pieces.planted import render_catalogue
 from flows import assembly, ingest
 from flows.settings import Settings
 from store.nodes import Nodes

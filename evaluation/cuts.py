@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from encoder import audio
 from evaluation.benchmark import Benchmark, Query, Sampled
-from evaluation.relations import merged
+from evaluation.dataset.relations import merged
 from reranker.rank import Occurrence
 
 LENGTHS = (5.0, 7.0, 10.0, 15.0, 20.0)  # seconds (NeuralSampleID, hit rates by query length)

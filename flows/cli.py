@@ -181,7 +181,7 @@ def stems(directory: Path, out: Path, manifest: Path | None, splits: tuple[str, 
 @click.option("--count", type=click.IntRange(1), default=160, show_default=True, help="Pieces, about 50 s each.")
 def multitracks(directory: Path, count: int) -> None:
     """Render pieces of our own into DIRECTORY, a folder of stems each: material for `asid prepare stems`."""
-    from evaluation import multitracks
+    from evaluation.pieces import multitracks
 
     with click.progressbar(multitracks.write(directory, count=count), count, label="render", file=sys.stderr) as bar:
         for _ in bar:

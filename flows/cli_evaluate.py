@@ -41,8 +41,8 @@ def own(
     rendering is cached: the same seed and music give the same benchmark.
     """
     how = _comparison(compared)
-    from evaluation.listing import Music
-    from evaluation.own import OwnSettings, OwnSources
+    from evaluation.own.listing import Music
+    from evaluation.own.own import OwnSettings, OwnSources
     from flows import show
     from flows.evaluate import evaluate_own
 
@@ -68,7 +68,7 @@ def sample100(
 ) -> None:  # fmt: skip
     """Compare systems on Sample100-ext, or on a benchmark exported in its format."""
     if describe:
-        from evaluation import sample100
+        from evaluation.dataset import sample100
 
         facts = sample100.describe(annotations)
         click.echo(json.dumps(facts, indent=2) if as_json else _facts(facts))
@@ -111,7 +111,7 @@ def excerpts(paths: tuple[Path, ...], out: Path, count: int, seed: int, **given)
 @click.option("--open", "show", is_flag=True, help="Open it in a browser.")
 def dashboard(results: Path, out: Path | None, show: bool) -> None:
     """Lay all evaluation runs below RESULTS side by side on one page."""
-    from evaluation import dashboard
+    from evaluation.pages import dashboard
 
     page = dashboard.write(results, out or results / "dashboard.html")
     click.echo(page)

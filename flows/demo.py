@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.planted import Planted, render_catalogue, render_queries
+from evaluation.pieces.planted import Planted, render_catalogue, render_queries
 from flows import assembly, ingest
 from flows.answers import Reply, clock
 from flows.find import find_samples

@@ -21,9 +21,12 @@ from prefect.artifacts import create_image_artifact, create_link_artifact, creat
 from prefect.cache_policies import NO_CACHE
 
 from encoder import allocator
-from evaluation import cuts, own, protocols, rejection, report, results, run, sample100
+from evaluation import cuts, protocols, rejection, results, run
 from evaluation.benchmark import Benchmark
-from evaluation.own import OwnSettings, OwnSources
+from evaluation.dataset import sample100
+from evaluation.own import own
+from evaluation.own.own import OwnSettings, OwnSources
+from evaluation.pages import report
 from evaluation.peers import registry
 from evaluation.peers.interface import Peer
 from evaluation.run import Step

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from encoder import systems as recipes
-from evaluation import tables
+from evaluation.pages import tables
 from flows import assembly
 from flows.settings import Settings
 
 if TYPE_CHECKING:  # flows.ingest imports prefect, which `asid info` can do without
     from encoder.training.stems import Prepared
+    from evaluation.pages.tables import Table
     from evaluation.run import Step
-    from evaluation.tables import Table
     from flows.ingest import Outcome, Summary
     from flows.ingest import Progress as IngestProgress
 

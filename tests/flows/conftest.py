@@ -22,7 +22,7 @@ def prefect_server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def music(tmp_path_factory):
     """Four rendered pieces of about 50 s."""
-    from evaluation.planted import render_catalogue
+    from evaluation.pieces.planted import render_catalogue
 
     folder = tmp_path_factory.mktemp("music")
     render_catalogue(folder, seed=5, references=4, workers=1)

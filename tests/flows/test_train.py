@@ -5,7 +5,7 @@ import csv
 import pytest
 import soundfile
 
-from evaluation.synthesis import compose, render
+from evaluation.pieces.synthesis import compose, render
 
 
 @pytest.fixture(scope="module")

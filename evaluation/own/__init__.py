@@ -1,0 +1,1 @@
+"""A benchmark out of anyone's music: tracks, roles, recipes, effects, truth."""

@@ -1,0 +1,1 @@
+"""Results for people: tables, figures, the report of a run, the dashboard of many."""
