@@ -17,9 +17,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## speed of the encoder and of each ingestion stage
+bench: $(READY)  ## speed of the encoder, of each ingestion stage and of correlation
 	$(BIN)/python -m benchmarks.encoder
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.correlate
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v[:2] != (3, 11) and f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11 ...")'

@@ -26,7 +26,7 @@ from evaluation.benchmark import Benchmark
 from evaluation.dataset import sample100
 from evaluation.own import own
 from evaluation.own.own import OwnSettings, OwnSources
-from evaluation.pages import report
+from evaluation.pages import report, tables
 from evaluation.peers import registry
 from evaluation.peers.interface import Peer
 from evaluation.run import Step
@@ -157,7 +157,10 @@ def _written(out: Path, frame: pd.DataFrame, summary: dict[str, Any]) -> None:
 
 
 def _publish(out: Path, summary: Mapping[str, Any]) -> None:
-    """The report, a link to its page and its figures in the Prefect UI."""
+    """The report, its tables and figures and a link to its page in the Prefect UI."""
+    for key, table in (("metrics", tables.of_metrics(summary)), ("differences", tables.of_differences(summary))):
+        rows = [dict(zip(table.head, (row.name, *(c.text for c in row.cells)), strict=True)) for row in table.rows]
+        create_table_artifact(key=f"evaluation-{key}", table=rows, description=f"{table.title}. {table.about}")
     create_markdown_artifact(key="evaluation", markdown=(out / "report.md").read_text(encoding="utf-8"))
     page = (out / "report.html").absolute().as_uri()
     create_link_artifact(key="evaluation-report", link=page, link_text=f"{summary['benchmark']['name']}, {out.name}")

@@ -21,7 +21,7 @@ from encoder.contrast import Contrast
 from reranker.rank import Occurrence
 from reranker.trace import Warp, centred, measure, occurrences, stretched
 
-_BLOCK = 1024  # frames of a Fourier transform
+BLOCK = 1024  # frames of a Fourier transform
 _AT_ONCE = 32  # pieces whose comparisons are in memory at once
 _QUIET = 0.1  # of the median energy; quieter patches are compared as if they had that
 _SPANS = (1, 2)  # pieces that are compared as one
@@ -42,7 +42,7 @@ class Correlation:
 
     def __post_init__(self) -> None:
         low, high = self.tempo
-        if not 0 < low <= 1 <= high or self.piece * high > _BLOCK // 2:
+        if not 0 < low <= 1 <= high or self.piece * high > BLOCK // 2:
             raise ValueError(f"correlation: tempo is {self.tempo}, expected (low, high) with 0 < low <= 1 <= high")
         for name, least in (
             ("tempo_step", 0.005),
@@ -111,12 +111,12 @@ class Shelf:
         tracks = [centred(reference) for reference in references]
         self.lengths = np.array([len(track) for track in tracks])
         self.starts = np.concatenate([[0], np.cumsum(self.lengths + longest)[:-1]])
-        self.total, self.stride = int((self.lengths + longest).sum()), _BLOCK - longest
+        self.total, self.stride = int((self.lengths + longest).sum()), BLOCK - longest
         count = -(-self.total // self.stride)
         frames = torch.zeros(count * self.stride + longest, tracks[0].shape[1])
         for start, track in zip(self.starts, tracks, strict=True):
             frames[start : start + len(track)] = track
-        blocks = frames.unfold(0, _BLOCK, self.stride)  # (blocks, bins, _BLOCK)
+        blocks = frames.unfold(0, BLOCK, self.stride)  # (blocks, bins, BLOCK)
         self.spectra = torch.fft.rfft(blocks).permute(2, 1, 0).contiguous()  # (frequencies, bins, blocks)
         self._energy = torch.cat([torch.zeros(1), frames.square().sum(1)]).double().cumsum(0)
 
@@ -185,7 +185,7 @@ def _slide(spectra: Tensor, energy: Tensor, shelf: Shelf, semitones: int) -> tup
     bins = energy.shape[1]
     low, high = max(semitones, 0), min(bins + semitones, bins)
     products = torch.bmm(spectra[:, :, low:high], shelf.spectra[:, low - semitones : high - semitones])
-    slid = torch.fft.irfft(products.permute(1, 2, 0), n=_BLOCK)[:, :, : shelf.stride]  # (pieces, blocks, stride)
+    slid = torch.fft.irfft(products.permute(1, 2, 0), n=BLOCK)[:, :, : shelf.stride]  # (pieces, blocks, stride)
     return slid.flatten(1)[:, : shelf.total], energy[:, low:high].sum(1)
 
 
@@ -222,8 +222,8 @@ def _norms(energy: Tensor) -> Tensor:
 def _conjugate_spectra(pieces: Tensor) -> Tensor:
     """(frequencies, pieces, bins) of (pieces, length, bins); by definition: so few frames need no fast way."""
     count, length, bins = pieces.shape
-    turns = torch.outer(torch.arange(_BLOCK // 2 + 1), torch.arange(length)).remainder(_BLOCK)
-    angles = turns * (2 * torch.pi / _BLOCK)
+    turns = torch.outer(torch.arange(BLOCK // 2 + 1), torch.arange(length)).remainder(BLOCK)
+    angles = turns * (2 * torch.pi / BLOCK)
     frames = pieces.permute(1, 0, 2).reshape(length, -1)
     return torch.complex(angles.cos() @ frames, angles.sin() @ frames).reshape(-1, count, bins)
 
