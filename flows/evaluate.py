@@ -113,8 +113,13 @@ def evaluate_sample100(
 
 
 def opened(how: Comparison) -> list[Peer]:
-    """The peers, before anything slow is begun; raises what the registry raises for a system it cannot open."""
+    """The peers, before anything slow is begun.
+
+    Raises what the registry raises for a system it cannot open, and OSError where nothing can be written.
+    """
     allocator.keep_memory()
+    for folder in (how.out, how.cache):
+        folder.mkdir(parents=True, exist_ok=True)
     device = assembly.usable(how.device)
     protocol = protocols.named(how.protocol)
     return [registry.named(name)(how.cache / "peers", protocol=protocol, device=device) for name in how.systems]
@@ -127,7 +132,6 @@ def _compared(
     progress: Progress,
     studies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    how.out.mkdir(parents=True, exist_ok=True)
     frame = _asked(benchmark, peers, how, progress)
     facts = frame.attrs["peers"]
     for name, study in (studies or {}).items():

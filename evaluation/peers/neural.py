@@ -64,7 +64,7 @@ class Neural:
         version = metadata.version("asid")
         explained = repr(correlator.correlation) if correlator else ""
         self.facts: dict[str, Any] = {
-            "digest": f"{version} {encoder.digest} {classifier_digest or similarity.RULE} {explained}",
+            "digest": f"{version} {encoder.digest} {classifier_digest or similarity.RULE} {explained} {ranking}",
             "version": version,
             "system": encoder.system.name,
             "encoder": encoder.digest,
@@ -142,7 +142,7 @@ class Neural:
         self._strangers = [track.number for track in stored if track.number not in self._ids]
         self.facts["failed"] = {ids[track.path]: track.reason for track in tracks if track.state == "failed"}
         self.facts["segments"] = sum(track.segments for track in tracks)
-        if self._classifier is None:
+        if self._classifier is None and self._correlator is None:
             here = [track for track in tracks if track.state == "stored"]
             candidates = self._protocol.full.candidates
             self._bar = similarity.bar(

@@ -79,7 +79,11 @@ def test_misuse_and_missing_music_are_told_in_one_line(runs, music, asid, tmp_pa
     too_few = asid("evaluate", "own", music, "--references", 50, "--queries", 50, "--out", tmp_path / "x")
     unknown = asid("evaluate", "own", music, "--system", "nobody", "--out", tmp_path / "x")
     protocol = asid("evaluate", "own", music, "--protocol", "fair", "--out", tmp_path / "x")
+    (tmp_path / "file").write_text("")
+    unwritable = asid("evaluate", "own", music, "--out", tmp_path / "file" / "run", "--cache", tmp_path)
     nowhere = asid("evaluate", "sample100", "--annotations", tmp_path, "--describe")
+    assert unwritable.exit_code == 1
+    assert "file" in unwritable.stderr
     for done, words in ((too_few, "too few tracks"), (unknown, "nobody"), (protocol, "fair"), (nowhere, "samples.csv")):
         assert done.exit_code == 1
         assert words in done.stderr
