@@ -15,16 +15,16 @@ from evaluation.peers.audfprint import Audfprint
 PRINTED = """\
 Sat Nov 21 11:45:06 2026 Reading hash table table.pklz
 Read fprints for 12 files ( 83250 hashes) from table.pklz (0.00% dropped)
-Sat Nov 21 11:45:11 2026 Analyzed #0 /tmp/x/query of 18.390 s to 7330 hashes
-Matched    5.2 s starting at    9.6 s in /tmp/x/query to time   12.2 s in tracks/000003 with   340 of  1964 common hashes at rank  0
-Matched    5.2 s starting at    4.0 s in /tmp/x/query to time   12.7 s in tracks/000003 with   280 of  1964 common hashes at rank  0
-Matched   10.7 s starting at    4.2 s in /tmp/x/query to time   34.2 s in tracks/000003 with    73 of  1964 common hashes at rank  0
-Matched    9.6 s starting at    4.8 s in /tmp/x/query to time   13.1 s in tracks/000004 with     9 of   487 common hashes at rank  1
-Matched    0.8 s starting at    7.8 s in /tmp/x/query to time   -2.3 s in tracks/000011 with     9 of   254 common hashes at rank  4
-Matched    9.1 s starting at    3.8 s in /tmp/x/query to time   29.6 s in tracks/000003 with     9 of  1964 common hashes at rank  0
+Sat Nov 21 11:45:11 2026 Analyzed #0 music/query of 18.390 s to 7330 hashes
+Matched    5.2 s starting at    9.6 s in music/query to time   12.2 s in tracks/000003 with   340 of  1964 common hashes at rank  0
+Matched    5.2 s starting at    4.0 s in music/query to time   12.7 s in tracks/000003 with   280 of  1964 common hashes at rank  0
+Matched   10.7 s starting at    4.2 s in music/query to time   34.2 s in tracks/000003 with    73 of  1964 common hashes at rank  0
+Matched    9.6 s starting at    4.8 s in music/query to time   13.1 s in tracks/000004 with     9 of   487 common hashes at rank  1
+Matched    0.8 s starting at    7.8 s in music/query to time   -2.3 s in tracks/000011 with     9 of   254 common hashes at rank  4
+Matched    9.1 s starting at    3.8 s in music/query to time   29.6 s in tracks/000003 with     9 of  1964 common hashes at rank  0
 Processed 1 files (18.8 s total dur) in 1.7 s sec = 0.091 x RT
 """  # noqa: E501
-NOTHING = "NOMATCH /tmp/x/query 54.4 sec 17865 raw hashes\nProcessed 1 files (56.4 s total dur) in 2.2 s sec\n"
+NOTHING = "NOMATCH music/query 54.4 sec 17865 raw hashes\nProcessed 1 files (56.4 s total dur) in 2.2 s sec\n"
 NAMES = {"tracks/000003": "tram", "tracks/000004": "mirror", "tracks/000011": "parade"}
 
 # Stands in for the program: the same command line, the same lines, but nothing is listened to.
