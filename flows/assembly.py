@@ -56,11 +56,6 @@ def searcher(settings: Settings, stored: References, asking: Encoder) -> Searche
     """Ready to answer, ranking as the settings say; ValueError where the encoder lacks what that needs."""
     ranking, classifier, correlator = settings.ranking, None, None
     if ranking.by == "correlation":
-        if not all(asking.contrast):
-            raise ValueError(
-                f"system {asking.system.name} has no contrast features to correlate; "
-                "use --rank-by reranker or --rank-by similarity"
-            )
         correlator = Correlator()
     elif ranking.by == "reranker":
         classifier = reranker_checkpoint.load(settings.reranker, encoder=asking.digest).to(asking.device)

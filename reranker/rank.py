@@ -2,7 +2,8 @@
 
 A candidate (a reference segment) counts with its best score over the query segments; what scores under the threshold
 is rejected and leaves the ranking, so a reference without surviving candidates is no match and a query may have none.
-A reference's score is the sum over its surviving candidates.
+A reference's score is the sum over its surviving candidates. Where references are correlated (reranker/correlate.py),
+candidates only make the short list.
 """
 
 from dataclasses import dataclass

@@ -47,10 +47,15 @@ class Searcher:
         correlator: Correlator | None = None,
     ) -> None:
         """Without a classifier, candidates keep their similarity as score. With a correlator the best of them only say
-        which references are explained; one without contrast features, which not every encoder has, is left unused."""
+        which references are explained; ValueError where the encoder has no contrast features to correlate."""
+        if correlator is not None and not all(encoder.contrast):
+            raise ValueError(
+                f"system {encoder.system.name} has no contrast features to correlate; "
+                "use --rank-by reranker or --rank-by similarity"
+            )
         self.encoder, self.references = encoder, references
         self.classifier, self.ranking = classifier, ranking
-        self.correlator = correlator if correlator is not None and all(encoder.contrast) else None
+        self.correlator = correlator
 
     def __call__(self, path: Path, *, include_self: bool = False) -> Answer:
         """Matches of the track at `path`; raises AudioError, IndexUnavailable, MissingNodeMatrix.

@@ -4,7 +4,8 @@ The catalogue lies under the folder in a data directory of the encoder's own (`e
 would make it: peers with the same encoder share it, a second run stores nothing, a killed one goes on where it stopped.
 
 With a reranker, the protocol's rule turns scored pairs into a ranking; `answered` is the product's operating point,
-`Ranking.minimum`, under every protocol. Without one, see evaluation/peers/similarity.py.
+`Ranking.minimum`, under every protocol. Without one, see evaluation/peers/similarity.py. With a correlator it is the
+product itself, whose ranking knows no scored pairs, so that only the protocol's counting applies to it.
 """
 
 import time
