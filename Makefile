@@ -17,10 +17,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## speed of the encoder, of each ingestion stage and of correlation
+bench: $(READY)  ## speed of the encoder, of ingestion, of correlation and of training pairs
 	$(BIN)/python -m benchmarks.encoder
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.correlate
+	$(BIN)/python -m benchmarks.pairs
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v[:2] != (3, 11) and f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11 ...")'

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-_SCALE = 64.0  # uint8 steps per local standard deviation; 1 value in 1,000 lies beyond 255
+SCALE = 64.0  # uint8 steps per local standard deviation; 1 value in 1,000 lies beyond 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,22 +52,30 @@ def features(spectrum: Tensor, contrast: Contrast = Contrast()) -> NDArray[np.ui
     """
     if spectrum.ndim != 2 or not len(spectrum):
         raise ValueError(f"spectrum of shape {tuple(spectrum.shape)}, expected (bins, frames)")
-    bins, frames = spectrum.shape
-    semitones = _semitones(bins, contrast.bins_per_octave)
-    if frames < contrast.pool:
+    semitones = to_semitones(len(spectrum), contrast.bins_per_octave).to(spectrum.device)
+    if spectrum.shape[1] < contrast.pool:
         return np.zeros((0, len(semitones)), np.uint8)
-    audible = torch.maximum(spectrum.float(), spectrum.amax() - contrast.depth)
-    centred = audible - audible.mean()  # else the difference of two large squares is inexact
+    pooled = avg_pool1d(semitones @ signed(spectrum[None], contrast)[0].clamp(min=0), contrast.pool)
+    return as_bytes(pooled * SCALE)
+
+
+def signed(spectra: Tensor, contrast: Contrast) -> Tensor:
+    """(batch, bins, frames) in dB -> same shape: decibels less their local mean over their local deviation."""
+    audible = torch.maximum(spectra.float(), spectra.amax((1, 2), keepdim=True) - contrast.depth)
+    centred = audible - audible.mean((1, 2), keepdim=True)  # else the difference of two large squares is inexact
     mean = _local(centred, contrast)
     deviation = (_local(centred.square(), contrast) - mean.square()).clamp(min=0).sqrt()
-    prominent = ((centred - mean) / (deviation + contrast.even)).clamp(min=0)
-    pooled = avg_pool1d(semitones @ prominent, contrast.pool)
-    return (pooled * _SCALE).round().clamp(max=255).to(torch.uint8).T.contiguous().cpu().numpy()
+    return (centred - mean) / (deviation + contrast.even)
+
+
+def as_bytes(values: Tensor) -> NDArray[np.uint8]:
+    """(semitones, frames) of 0 or more -> (frames, semitones), rounded; what is beyond 255 is 255."""
+    return values.round().clamp(max=255).to(torch.uint8).T.contiguous().cpu().numpy()
 
 
 def _local(x: Tensor, contrast: Contrast) -> Tensor:
-    """(bins, frames) mean around each value."""
-    return _mean(_mean(x, contrast.frames).T, contrast.bins).T
+    """(batch, bins, frames) mean around each value."""
+    return _mean(_mean(x, contrast.frames).mT, contrast.bins).mT
 
 
 def _mean(x: Tensor, size: int) -> Tensor:
@@ -75,7 +83,7 @@ def _mean(x: Tensor, size: int) -> Tensor:
     return avg_pool1d(x, size, 1, size // 2, count_include_pad=False)
 
 
-def _semitones(bins: int, per_octave: int) -> Tensor:
+def to_semitones(bins: int, per_octave: int) -> Tensor:
     """(semitones, bins): a triangle a semitone wide on either side around each semitone, of sum 1."""
     wide = per_octave / 12  # bins per semitone
     centres = torch.arange(int((bins - 1) / wide) + 1) * wide

@@ -13,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from encoder import audio, checkpoint, contrast, segments
-from encoder.contrast import Contrast
+from encoder.contrast_network import LearnedContrast
 from encoder.encoding import Encoding, join
 from encoder.gnn import GraphNetwork, Stage
 from encoder.published import Published
 from encoder.segments import Block, SegmentGrid
 from encoder.spectrogram import FrontEnd, LogFrequency, LogMel
 from encoder.systems import System
-from encoder.training.pairs import Pairing
+from encoder.training.pairing import Pairing
 from encoder.training.schedule import Schedule
 
-KINDS = (System, SegmentGrid, LogMel, LogFrequency, GraphNetwork, Stage, Published, Pairing, Schedule)
+KINDS = (System, LearnedContrast, SegmentGrid, LogMel, LogFrequency, GraphNetwork, Stage, Published, Pairing, Schedule)
 SILENCE = 3e-4  # RMS of a segment (-70 dBFS) at or under which it has no fingerprint
 
 
@@ -98,12 +98,11 @@ class Encoder:
 
     def _contrast(self, frames: torch.Tensor, block: Block, last: bool) -> NDArray[np.uint8]:
         """Contrast features of the hops at which the block's segments start, and of the track's end behind the last."""
-        if not isinstance(self.system.front_end, LogFrequency):
+        made = self.system.plain_contrast()
+        if made is None:
             return np.zeros((0, 0, 0), np.uint8)
-        made = Contrast(
-            bins_per_octave=self.system.front_end.bins_per_octave, frame=self.grid.frame_hop / self.grid.sample_rate
-        )
-        rows = contrast.features(frames, made)
+        learned = self.system.contrast is not None
+        rows = self.network.contrast.features(frames) if learned else contrast.features(frames, made)
         rows = rows[: len(rows) - len(rows) % (self.grid.step // made.pool)]
         hops = rows.reshape(-1, self.grid.step // made.pool, rows.shape[1])
         return hops if last else hops[: block.segments]

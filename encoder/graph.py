@@ -29,7 +29,9 @@ def max_relative(x: Tensor, k: int, *, dilation: int = 1, backend: Backend = "de
 
 def neighbours(x: Tensor, k: int, *, dilation: int = 1, metric: Literal["cosine", "euclidean"] = "cosine") -> Tensor:
     """Indices (batch, nodes, k) of the nearest nodes, nearest first, each node its own first neighbour."""
-    with torch.no_grad():
+    # In full precision: half of it leaves neighbours that are nearly as near in any order.
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         if metric == "cosine":
             x = F.normalize(x, dim=-1)
         products = x @ x.transpose(1, 2)  # (batch, nodes, nodes)

@@ -102,9 +102,10 @@ class FrontEnd(nn.Module):
         return bank
 
     def _decibels(self, windows: Tensor, bank: Tensor) -> Tensor:
-        spectrum = torch.fft.rfft(windows * self.analysis).abs()  # (batch, frames, frequencies)
-        if self.config.power != 1:
-            spectrum = spectrum.pow(self.config.power)
+        transform = torch.fft.rfft(windows * self.analysis)  # (batch, frames, frequencies)
+        spectrum = transform.real.square() + transform.imag.square()  # abs() takes care of overflow, and its time
+        if self.config.power != 2:
+            spectrum = spectrum.pow_(self.config.power / 2)
         bands = bank @ spectrum.transpose(1, 2)  # (batch, bins, frames)
         return 20 / self.config.power * bands.clamp(min=self.config.floor).log10()
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from encoder.contrast import Contrast
+from encoder.contrast_network import ContrastNetwork, LearnedContrast
 from encoder.gnn import PAPER, GraphEncoder, GraphNetwork, Stage
 from encoder.published import Published, PublishedNetwork
 from encoder.segments import SegmentGrid
 from encoder.spectrogram import LogFrequency, LogMel
-from encoder.training.pairs import Pairing
+from encoder.training.pairing import Pairing
 from encoder.training.schedule import Schedule
 
 
@@ -24,14 +26,35 @@ class System:
     front_end: LogMel | LogFrequency
     network: GraphNetwork | Published
     grid: SegmentGrid = SegmentGrid()
+    contrast: LearnedContrast | None = None  # none: the plain contrast, where the front end is LogFrequency
     pairing: Pairing = Pairing()
     schedule: Schedule = Schedule()
 
+    def __post_init__(self) -> None:
+        if self.contrast is not None and not isinstance(self.front_end, LogFrequency):
+            raise ValueError(
+                f"system {self.name}: learned contrast on {type(self.front_end).__name__}, expected LogFrequency"
+            )
+
     def build(self) -> nn.Module:
-        """The untrained network: spectra (batch, bins, frames) -> Encoded."""
+        """The untrained network: spectra (batch, bins, frames) -> Encoded; its `contrast` is the contrast network."""
         if isinstance(self.network, Published):
             return PublishedNetwork(self.network)
-        return GraphEncoder(self.network, bins=self.front_end.bins, frames=self.grid.frames)
+        network = GraphEncoder(self.network, bins=self.front_end.bins, frames=self.grid.frames)
+        if self.contrast is not None:
+            network.contrast = self.contrast_network()
+        return network
+
+    def contrast_network(self) -> ContrastNetwork:
+        """The untrained contrast network."""
+        return ContrastNetwork(self.contrast, self.plain_contrast(), bins=self.front_end.bins)
+
+    def plain_contrast(self) -> Contrast | None:
+        """How contrast is made of the front end's spectra; None where a transposition is no shift of them."""
+        if not isinstance(self.front_end, LogFrequency):
+            return None
+        frame = self.grid.frame_hop / self.grid.sample_rate
+        return Contrast(bins_per_octave=self.front_end.bins_per_octave, frame=frame)
 
 
 ASID = System(
@@ -50,7 +73,23 @@ ASID = System(
         pooling="bands",
         hidden=512,
     ),
-    pairing=Pairing(foreign_interference=0.5, whole_reference=0.5, equaliser=6.0, short=0.4, varispeed=0.25),
+    contrast=LearnedContrast(),
+    pairing=Pairing(
+        foreign_interference=0.5,
+        whole_reference=0.5,
+        equaliser=6.0,
+        short=0.4,
+        varispeed=0.25,
+        level_start=(0.0, 10.0),
+        level=(-10.0, 8.0),
+        level_steps=1000,
+        mixes=4,
+        interferers=0.3,
+        chopped=0.2,
+        saturation=0.1,
+        reverb=0.1,
+        band_limit=0.1,
+    ),
     schedule=Schedule(batch=256, learning_rate=7e-4, epochs=30),
 )
 

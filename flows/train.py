@@ -13,9 +13,10 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 import reranker.train
-from encoder import allocator
+from encoder import allocator, encode
 from encoder.systems import System
-from encoder.training import train
+from encoder.training import contrast, train
+from encoder.training.schedule import Schedule
 from encoder.training.stem_cache import StemCache
 from flows import assembly
 from flows.settings import Settings
@@ -41,6 +42,26 @@ def train_encoder(
     records = train.train(StemCache.open(cache), system, out, start=start, device=device, resume=resume)
     _follow("encoder-training", records, progress)
     return out / train.FILE
+
+
+@flow(name="train-contrast")
+def train_contrast(
+    cache: Path,
+    encoder: Path | None,
+    out: Path,
+    *,
+    schedule: Schedule,
+    device: str = "cpu",
+    resume: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Train the contrast network of an encoder; returns the encoder's checkpoint with the best one."""
+    allocator.keep_memory()
+    device = assembly.usable(device)
+    begun = encoder or encode.shipped()
+    records = contrast.train(StemCache.open(cache), begun, out, schedule=schedule, device=device, resume=resume)
+    _follow("contrast-training", records, progress)
+    return out / contrast.FILE
 
 
 @flow(name="train-reranker")

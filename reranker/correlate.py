@@ -1,12 +1,14 @@
 """Correlate: features of a query and of candidate references -> which of them it samples, where, how fast, how high.
 
-Pieces of the query, a second long, are slid over all references at every tempo ratio and transposition of a grid
-(contrast features, normalised cross-correlation by Fourier transform, references laid end to end). What a piece reaches
-anywhere in a reference is compared with what it reaches in all references and at all tempi and transpositions: only
-the surplus over that background counts. A true reference has its surplus at one tempo and one transposition, piece
-after piece; noise has it anywhere. The score is therefore the sum over pieces at the best common tempo and
-transposition, and needs no threshold on single similarities. For the best references, tempo and transposition are then
-measured finely and the query is shared out among lines (reference time = intercept + tempo ratio * query time).
+Pieces of the query, a second long, are slid over the references at every tempo ratio and transposition of a grid
+(reranker/slide.py). What a piece reaches anywhere in a reference is compared with what it reaches in all references and
+at all tempi and transpositions: only the surplus over that background counts. A true reference has its surplus at one
+tempo and one transposition, piece after piece; noise has it anywhere. The score is therefore the sum over pieces at the
+best common tempo and transposition, and needs no threshold on single similarities.
+
+Where there are many references, all are compared with coarse frames first, and only the best ones with fine frames. For
+the best of these, tempo and transposition are then measured finely and the query is shared out among lines
+(reference time = intercept + tempo ratio * query time).
 """
 
 from collections.abc import Mapping
@@ -19,13 +21,12 @@ from torch import Tensor
 
 from encoder.contrast import Contrast
 from reranker.rank import Occurrence
-from reranker.trace import Warp, centred, measure, occurrences, stretched
+from reranker.slide import Asked, Held, Lines, highest
+from reranker.trace import Warp, centred, measure, occurrences
 
-BLOCK = 1024  # frames of a Fourier transform
-_AT_ONCE = 32  # pieces whose comparisons are in memory at once
-_QUIET = 0.1  # of the median energy; quieter patches are compared as if they had that
-_SPANS = (1, 2)  # pieces that are compared as one
 _NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
+
+Features = NDArray[np.uint8]  # (frames, bins)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,15 @@ class Correlation:
     transposition: int = 5  # semitones, up and down
     piece: int = 16  # frames of the query that are compared at once
     surplus: float = 3.0  # robust standard deviations over the background from which a piece counts
+    coarse: int = 2  # frames that are one while references are many
+    # Seconds of query times references up to which frames are compared one by one; no fewer than `finest` references.
+    effort: float = 640.0
+    finest: int = 8
     explained: int = 5  # references, best first, whose occurrences are told
 
     def __post_init__(self) -> None:
         low, high = self.tempo
-        if not 0 < low <= 1 <= high or self.piece * high > BLOCK // 2:
+        if not 0 < low <= 1 <= high:
             raise ValueError(f"correlation: tempo is {self.tempo}, expected (low, high) with 0 < low <= 1 <= high")
         for name, least in (
             ("tempo_step", 0.005),
@@ -50,6 +55,8 @@ class Correlation:
             ("piece", 4),
             ("surplus", 0),
             ("explained", 0),
+            ("coarse", 1),
+            ("finest", 1),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"correlation: {name} is {getattr(self, name)}, expected at least {least}")
@@ -65,6 +72,10 @@ class Correlation:
         """The transpositions of the grid, in semitones."""
         return np.arange(-self.transposition, self.transposition + 1)
 
+    def fine(self, frames: int) -> int:
+        """How many references a query of so many frames is compared with frame by frame."""
+        return max(self.finest, int(self.effort / max(frames * self.contrast.seconds, 1.0)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
@@ -76,6 +87,9 @@ class Explanation:
     occurrences: tuple[Occurrence, ...]  # by place in the query; none where the reference is not among the best
 
 
+_NOTHING = (0.0, Warp(tempo_ratio=1.0, transposition=0.0))
+
+
 class Correlator:
     """Explains a query by each of the references it is given."""
 
@@ -83,70 +97,55 @@ class Correlator:
         self.correlation = correlation
 
     @torch.inference_mode()
-    def __call__(self, query: NDArray[np.uint8], references: Mapping[int, NDArray[np.uint8]]) -> dict[int, Explanation]:
+    def __call__(self, query: Features, references: Mapping[int, Features]) -> dict[int, Explanation]:
         """Features (frames, bins) of the query and of references by number -> explanations, best first.
 
-        A query or a reference too short for one piece has the score 0; ties go by number.
+        A query or a reference too short for one piece has the score 0, and so has a reference that coarse frames leave
+        behind; these come in the order of their coarse scores. Ties go by number.
         """
         _require_features({"query": query, **references})
         config = self.correlation
-        length = int(np.ceil(config.piece * config.tempo[1]))
-        kept = {number: r for number, r in sorted(references.items()) if len(r) >= length}
-        evidence = {number: (0.0, Warp(tempo_ratio=1.0, transposition=0.0)) for number in references}
-        if kept and len(query) >= config.piece:
-            peaks = search(query, Shelf(list(kept.values()), longest=length), config)
-            evidence |= dict(zip(kept, _best(surplus(peaks, config.surplus), config), strict=True))
-        order = sorted(references, key=lambda number: (-evidence[number][0], number))
+        rough = dict.fromkeys(references, _NOTHING)
+        if len(references) > (fine := config.fine(len(query))):
+            rough |= evidence(query, references, config, coarse=config.coarse)
+        kept = sorted(references, key=lambda number: (-rough[number][0], number))[:fine]
+        found = dict.fromkeys(references, _NOTHING) | evidence(query, {n: references[n] for n in kept}, config)
+        order = sorted(references, key=lambda number: (-found[number][0], -rough[number][0], number))
         return {
-            number: _explain(query, references[number], *evidence[number], config, whole=place < config.explained)
+            number: _explain(query, references[number], *found[number], config, whole=place < config.explained)
             for place, number in enumerate(order)
         }
 
 
-class Shelf:
-    """References laid end to end, with what every comparison needs of them."""
-
-    def __init__(self, references: list[NDArray[np.uint8]], *, longest: int) -> None:
-        """`longest`: frames of the longest piece, kept silent between two references."""
-        tracks = [centred(reference) for reference in references]
-        self.lengths = np.array([len(track) for track in tracks])
-        self.starts = np.concatenate([[0], np.cumsum(self.lengths + longest)[:-1]])
-        self.total, self.stride = int((self.lengths + longest).sum()), BLOCK - longest
-        count = -(-self.total // self.stride)
-        frames = torch.zeros(count * self.stride + longest, tracks[0].shape[1])
-        for start, track in zip(self.starts, tracks, strict=True):
-            frames[start : start + len(track)] = track
-        blocks = frames.unfold(0, BLOCK, self.stride)  # (blocks, bins, BLOCK)
-        self.spectra = torch.fft.rfft(blocks).permute(2, 1, 0).contiguous()  # (frequencies, bins, blocks)
-        self._energy = torch.cat([torch.zeros(1), frames.square().sum(1)]).double().cumsum(0)
-
-    def scales(self, frames: int) -> Tensor:
-        """(total,) one over the norm of the patch of so many frames that begins at each frame."""
-        ends = (torch.arange(self.total) + frames).clamp(max=len(self._energy) - 1)
-        energy = (self._energy[ends] - self._energy[: self.total]).float().clamp(min=0)
-        return _norms(energy)
+def evidence(
+    query: Features, references: Mapping[int, Features], config: Correlation, *, coarse: int = 1
+) -> dict[int, tuple[float, Warp]]:
+    """Score of each reference that is long enough, and the warp at which it is reached; `coarse` frames are as one."""
+    numbers, peaks = search(query, references, config, coarse=coarse)
+    return dict(zip(numbers, _best(surplus(peaks, config.surplus), config), strict=True)) if numbers else {}
 
 
-def search(query: NDArray[np.uint8], shelf: Shelf, config: Correlation) -> NDArray[np.float32]:
-    """(pieces, spans, tempi, transpositions, references): highest cosine anywhere; -1 where a span does not fit."""
-    pieces = len(query) // config.piece
-    shape = pieces, len(_SPANS), len(config.tempi), len(config.transpositions), len(shelf.lengths)
-    peaks = np.full(shape, -1, np.float32)
-    centre = centred(query[: pieces * config.piece])
-    for i, ratio in enumerate(config.tempi):
-        starts = np.round(np.arange(pieces) * config.piece * ratio).astype(int)
-        cut = _pieces(stretched(centre, ratio), starts, round(config.piece * ratio))
-        power = float(cut.square().sum((1, 2)).median())
-        spans = [_Span(shelf, starts[:n], cut.shape[1], quietest=_QUIET * n * power) for n in _SPANS if n <= pieces]
-        for first in range(0, pieces, _AT_ONCE):
-            chosen = cut[first : first + _AT_ONCE + _SPANS[-1] - 1]
-            spectra, energy = _conjugate_spectra(chosen), chosen.square().sum(1)
-            for j, semitones in enumerate(config.transpositions):
-                products, powers = _slide(spectra, energy, shelf, int(semitones))
-                for k, span in enumerate(spans):
-                    best = span.highest(products, powers)[:_AT_ONCE]
-                    peaks[first : first + len(best), k, i, j] = best.numpy()
-    return peaks
+def search(
+    query: Features, references: Mapping[int, Features], config: Correlation, *, coarse: int = 1
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Numbers of the references that hold a piece, and the highest cosine of each piece in each of them.
+
+    (pieces, spans, tempi, transpositions, references); -1 where a span does not fit.
+    """
+    lines = Lines(config.tempi, max(config.piece // coarse, 1))
+    frames = {number: _coarse(features, coarse) for number, features in sorted(references.items())}
+    numbers = [number for number, held in frames.items() if len(held) >= lines.lengths.max()]
+    mine = _coarse(query, coarse)
+    if not numbers or len(mine) < lines.piece:
+        return [], np.zeros((0, 0, 0, 0, 0), np.float32)
+    asked = Asked(mine, config.transpositions, lines.piece)
+    return numbers, highest(asked, [Held(frames[number], lines) for number in numbers], lines)
+
+
+def _coarse(features: Features, count: int) -> Tensor:
+    """(frames // count, bins): the means of so many consecutive frames, centred."""
+    kept = features[: len(features) // count * count]
+    return centred(kept.reshape(-1, count, features.shape[1]).mean(1, dtype=np.float32) if count > 1 else kept)
 
 
 def surplus(peaks: NDArray[np.float32], least: float) -> NDArray[np.float32]:
@@ -175,63 +174,6 @@ def _best(over: NDArray[np.float32], config: Correlation) -> list[tuple[float, W
         for i, j in zip(tempi, transpositions, strict=True)
     )
     return [(float(score), warp) for score, warp in zip(flat.max(0), warps, strict=True)]
-
-
-def _slide(spectra: Tensor, energy: Tensor, shelf: Shelf, semitones: int) -> tuple[Tensor, Tensor]:
-    """(pieces, total) inner products of pieces with the shelf from each frame on, and (pieces,) energy that took part.
-
-    Bin b of a query that is transposed by so many semitones is bin b - semitones of the reference.
-    """
-    bins = energy.shape[1]
-    low, high = max(semitones, 0), min(bins + semitones, bins)
-    products = torch.bmm(spectra[:, :, low:high], shelf.spectra[:, low - semitones : high - semitones])
-    slid = torch.fft.irfft(products.permute(1, 2, 0), n=BLOCK)[:, :, : shelf.stride]  # (pieces, blocks, stride)
-    return slid.flatten(1)[:, : shelf.total], energy[:, low:high].sum(1)
-
-
-class _Span:
-    """So many consecutive pieces compared as one, at one tempo."""
-
-    def __init__(self, shelf: Shelf, offsets: NDArray[np.int64], frames: int, *, quietest: float) -> None:
-        """`offsets`: reference frames from the first piece to each; `frames`: that one piece covers;
-
-        `quietest`: energy of a run, under which it counts as that loud."""
-        self.offsets, self.quietest = offsets, max(quietest, 1e-6)
-        length = int(offsets[-1]) + frames
-        self.scales = shelf.scales(length)
-        ends = shelf.starts + np.maximum(shelf.lengths - length, 0) + 1
-        self.places = list(zip(shelf.starts, ends, strict=True))
-
-    def highest(self, products: Tensor, powers: Tensor) -> Tensor:
-        """(pieces - span + 1, references) highest cosine of each run of pieces in each reference."""
-        runs, reach = len(products) - len(self.offsets) + 1, products.shape[1] - int(self.offsets[-1])
-        summed, energy = products[:runs, :reach], powers[:runs]
-        for k, offset in enumerate(self.offsets[1:], start=1):
-            summed = summed + products[k : k + runs, offset : offset + reach]
-            energy = energy + powers[k : k + runs]
-        cosines = summed * self.scales[:reach]
-        best = [cosines[:, a:z].amax(1) for a, z in self.places]
-        return torch.stack(best, dim=1) * energy.clamp(min=self.quietest).rsqrt()[:, None]
-
-
-def _norms(energy: Tensor) -> Tensor:
-    """One over the square root of energies; of quiet ones as if they were a tenth of the median."""
-    return torch.maximum(energy, _QUIET * energy.median()).clamp(min=1e-6).rsqrt()
-
-
-def _conjugate_spectra(pieces: Tensor) -> Tensor:
-    """(frequencies, pieces, bins) of (pieces, length, bins); by definition: so few frames need no fast way."""
-    count, length, bins = pieces.shape
-    turns = torch.outer(torch.arange(BLOCK // 2 + 1), torch.arange(length)).remainder(BLOCK)
-    angles = turns * (2 * torch.pi / BLOCK)
-    frames = pieces.permute(1, 0, 2).reshape(length, -1)
-    return torch.complex(angles.cos() @ frames, angles.sin() @ frames).reshape(-1, count, bins)
-
-
-def _pieces(frames: Tensor, starts: NDArray[np.int64], length: int) -> Tensor:
-    """(pieces, length, bins); what reaches beyond the end is silent."""
-    padded = torch.nn.functional.pad(frames, (0, 0, 0, length))
-    return torch.stack([padded[start : start + length] for start in starts])
 
 
 def _explain(

@@ -37,7 +37,7 @@ class Warp:
     transposition: float  # semitones by which the query is higher
 
 
-def centred(features: NDArray[np.uint8]) -> Tensor:
+def centred(features: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
     """(frames, bins) float, each bin less its mean: what sounds all the time tells nothing."""
     values = torch.from_numpy(np.ascontiguousarray(features)).float()
     return values - values.mean(0) if len(values) else values

@@ -1,10 +1,12 @@
-"""Augmentation on the device: waveforms of a batch of pairs -> spectra of both views.
+"""Augmentation on the device: waveforms of a batch of pairs -> spectra of both views, one after the other mix.
 
-aug2 of NeuralSampleID, pitch and tempo together, is read off the spectrum (FrontEnd.warped), so a batch costs about
-two Fourier transforms. Colour is added where it is a sum: in decibels.
+aug2 of NeuralSampleID, pitch and tempo together, is read off the spectrum (FrontEnd.warped). A batch that is mixed once
+is mixed as waveforms, exactly as the paper says, and costs two Fourier transforms a pair. One that is mixed several
+times costs three, whatever the number of mixes: sample and interference are transformed apart and mixed as
+magnitudes (encoder/training/mixing.py). Colour is added where it is a sum: in decibels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,42 +14,107 @@ from torch import Tensor
 
 from encoder.segments import SegmentGrid
 from encoder.spectrogram import FrontEnd
+from encoder.training import effects, mixing
+from encoder.training.mixing import Mix, Spectra
 from encoder.training.pairs import PairBatch
 
-_PORTION = 64  # pairs whose windows are in memory at once
+_PORTION = 4  # pairs whose windows are in memory at once: few enough to stay in the processor's cache
+_PORTION_ON_GPU = 64
 
 
 class Views(NamedTuple):
-    """Spectra of both sides of a batch of pairs."""
+    """Spectra of both sides of a batch of pairs, and what they show."""
 
     references: Tensor  # (pairs, bins, frames)
     queries: Tensor  # (pairs, bins, frames)
     tracks: Tensor  # (pairs,)
+    moments: Tensor | None = None  # (pairs,) None is one moment a track
+    covers: Tensor | None = None  # (pairs, interferers) tracks that lie over the queries, -1 for none
 
 
 @torch.no_grad()
 def views(batch: PairBatch, front_end: FrontEnd, grid: SegmentGrid) -> Views:
-    """Spectra of both views, the query view warped, on the front end's device."""
-    device = front_end.bank.device
-    parts = list(_portions(batch, front_end, grid, device))
-    references, queries = (torch.cat(side) for side in zip(*parts, strict=True))
-    return Views(references, queries, torch.from_numpy(batch.tracks).to(device))
+    """Spectra of both views of the first mix, mixed as waveforms, on the front end's device."""
+    mix = batch.mixes[0]
 
-
-def _portions(
-    batch: PairBatch, front_end: FrontEnd, grid: SegmentGrid, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    arrays = batch.references, batch.queries, batch.tempo, batch.transposition, *batch.colour
-    for start in range(0, len(batch.tracks), _PORTION):
-        reference, query, tempo, transposition, *colours = (
-            torch.from_numpy(a[start : start + _PORTION]).to(device, non_blocking=True) for a in arrays
+    def mixture(part: slice) -> tuple[Tensor, ...]:
+        device = front_end.bank.device
+        gain, factor = (torch.from_numpy(x[part]).to(device).unsqueeze(1) for x in (mix.gain, mix.factor[0]))
+        covered = (
+            _sample(batch, part, front_end) * 10 ** (gain / 20) + _there(batch.interferences, part, device) * factor
         )
-        warped = front_end.warped(query, tempo=tempo, transposition=transposition, frames=grid.frames)
-        yield tuple(x + _curve(c, x.shape[1]) for x, c in zip((front_end(reference), warped), colours, strict=True))
+        return _reference(batch, part, front_end), _warped(covered, batch, part, front_end, grid)
+
+    spectra = _in_portions(mixture, len(batch.tracks), front_end.bank.device)
+    coloured = (
+        x + mixing.curve(torch.from_numpy(c).to(x.device), x.shape[1])
+        for x, c in zip(spectra, mix.colour[:2], strict=True)
+    )
+    return _finished(*coloured, batch, mix, front_end)
 
 
-def _curve(coefficients: Tensor, bins: int) -> Tensor:
-    """A smooth gain over frequency, (pairs, bins, 1) dB: a sum of a few half cosines."""
-    position = (torch.arange(bins, device=coefficients.device) + 0.5) / bins
-    order = torch.arange(1, coefficients.shape[1] + 1, device=coefficients.device)
-    return (coefficients @ torch.cos(torch.pi * order.unsqueeze(1) * position)).unsqueeze(2)
+def every(batch: PairBatch, front_end: FrontEnd, grid: SegmentGrid, *, part: slice = slice(None)) -> Iterator[Views]:
+    """Views of one mix after the other, or of a part of the mixes."""
+    if len(batch.mixes) == 1:
+        yield from [views(batch, front_end, grid)][part]
+        return
+    spectra = apart(batch, front_end, grid)
+    for mix in batch.mixes[part]:
+        with torch.no_grad():
+            pair = mixing.mixed(spectra, mix, floor=_floor(front_end))
+            made = _finished(*pair, batch, mix, front_end)
+        yield made
+
+
+@torch.no_grad()
+def apart(batch: PairBatch, front_end: FrontEnd, grid: SegmentGrid) -> Spectra:
+    """Spectra of references in dB, of samples and interferences as power, the latter two warped."""
+
+    def sides(part: slice) -> tuple[Tensor, ...]:
+        cover = _there(batch.interferences, part, front_end.bank.device)
+        warped = (_warped(x, batch, part, front_end, grid) for x in (_sample(batch, part, front_end), cover))
+        return _reference(batch, part, front_end), *(10 ** (x / 10) for x in warped)
+
+    return Spectra(*_in_portions(sides, len(batch.tracks), front_end.bank.device))
+
+
+def _in_portions(make: Callable[[slice], tuple[Tensor, ...]], pairs: int, device: torch.device) -> Iterator[Tensor]:
+    size = _PORTION if device.type == "cpu" else _PORTION_ON_GPU
+    parts = [make(slice(start, start + size)) for start in range(0, pairs, size)]
+    return map(torch.cat, zip(*parts, strict=True))
+
+
+def _reference(batch: PairBatch, part: slice, front_end: FrontEnd) -> Tensor:
+    return front_end(_there(batch.references, part, front_end.bank.device))
+
+
+def _sample(batch: PairBatch, part: slice, front_end: FrontEnd) -> Tensor:
+    """Waveforms of the samples with their effects."""
+    samples = _there(batch.samples, part, front_end.bank.device)
+    chosen = effects.Effects(*(x[part] for x in batch.effects))
+    return effects.applied(samples, chosen, sample_rate=front_end.sample_rate)
+
+
+def _warped(waveforms: Tensor, batch: PairBatch, part: slice, front_end: FrontEnd, grid: SegmentGrid) -> Tensor:
+    tempo, transposition = (_there(x, part, waveforms.device) for x in (batch.tempo, batch.transposition))
+    return front_end.warped(waveforms, tempo=tempo, transposition=transposition, frames=grid.frames)
+
+
+def _finished(references: Tensor, queries: Tensor, batch: PairBatch, mix: Mix, front_end: FrontEnd) -> Views:
+    """Both views band-limited, and what they show."""
+    centres = front_end.config.points()[1:-1].to(references)
+    limited = (
+        mixing.limited(x, limits, centres, floor=_floor(front_end))
+        for x, limits in zip((references, queries), mix.limits)
+    )
+    shown = (torch.from_numpy(x).to(references.device) for x in (batch.tracks, batch.moments, mix.covers))
+    return Views(*limited, *shown)
+
+
+def _floor(front_end: FrontEnd) -> float:
+    """The least a cell of a spectrum can be, dB."""
+    return float(20 / front_end.config.power * torch.tensor(front_end.config.floor).log10())
+
+
+def _there(array, part: slice, device: torch.device) -> Tensor:
+    return torch.from_numpy(array[part]).to(device, non_blocking=True)

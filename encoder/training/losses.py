@@ -7,19 +7,45 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def nt_xent(references: Tensor, queries: Tensor, tracks: Tensor, *, temperature: float) -> Tensor:
+def nt_xent(
+    references: Tensor,
+    queries: Tensor,
+    tracks: Tensor,
+    *,
+    temperature: float,
+    moments: Tensor | None = None,
+    covers: Tensor | None = None,
+) -> Tensor:
     """Mean over both directions of -log softmax of the positive's similarity over temperature.
 
-    Both sides are (pairs, dimensions), L2-normalised. Two pairs of one track (equal numbers in `tracks`) may repeat
-    the same loop, so they are neither positives nor negatives of each other.
+    Both sides are (pairs, dimensions), L2-normalised. Two views that may show the same are neither positives nor
+    negatives of each other: those of one track (equal numbers in `tracks`; it may repeat a loop) unless their `moments`
+    (pairs,) are known to differ, and a query view and any view of a track that lies over it (`covers`, (pairs,
+    interferers), negative numbers for none).
     """
     n = len(references)
-    z, owner = torch.cat([references, queries]).float(), tracks.repeat(2)
+    z = torch.cat([references, queries]).float()
     similarities = z @ z.T / temperature
     positive = torch.arange(2 * n, device=z.device).roll(n)
-    ignored = owner.unsqueeze(1) == owner.unsqueeze(0)
+    ignored = _alike(tracks, moments, covers)
     ignored[torch.arange(2 * n, device=z.device), positive] = False
     return F.cross_entropy(similarities.masked_fill(ignored, -torch.inf), positive)
+
+
+def _alike(tracks: Tensor, moments: Tensor | None, covers: Tensor | None) -> Tensor:
+    """Which views, references then queries, may show the same, (2 pairs, 2 pairs)."""
+    owner = tracks.repeat(2)
+    alike = owner.unsqueeze(1) == owner
+    if moments is not None:
+        alike &= moments.repeat(2).unsqueeze(1) == moments.repeat(2)
+    if covers is None:
+        return alike
+    over = torch.cat([torch.full_like(covers, -1), covers])  # nothing lies over a reference view
+    for track in over.T:
+        shown = track.unsqueeze(1) == torch.cat([owner.unsqueeze(1), over], 1).T.unsqueeze(1)  # (columns, views, views)
+        covered = shown.any(0) & (track >= 0).unsqueeze(1)
+        alike |= covered | covered.T
+    return alike
 
 
 def cached_backward(

@@ -3,13 +3,18 @@
 NeuralSampleID, equations 6 to 8, as printed: the stems audible in a window are partitioned at random into S_q and
 S_r; the reference view is x_q = sum of S_q, the query view is x_r = aug2(aug1(x_q) + sum of S_r), where aug1 is a
 time offset and a gain and aug2 a change of pitch and of tempo, both. (The paper's letters; we say reference view for
-the clean side, since that is what a catalogue holds, and query view for the mixture.)
+the clean side, since that is what a catalogue holds, and query view for the mixture; the sample is aug1(x_q) before its
+gain, the interference the sum of S_r.)
 
 Additions, off in the paper's recipe: interference from another track, which is what producers mix a sample with and
 what lets recordings without stems be used; reference views that hold the whole mix while the query view holds only some
-of its stems; samples shorter than the segment, alone or looped; and varispeed, where pitch follows tempo.
+of its stems; samples shorter than the segment, alone, looped or chopped; varispeed, where pitch follows tempo; and, as
+hard negatives, pairs of another moment of the same track.
 
-Only cutting and adding happens here, in numpy; warping is done on the device (encoder/training/augment.py).
+Only reading, adding and cutting happen here, in numpy, and random numbers are drawn: what is done to the waveforms is
+done on the device (encoder/training/augment.py). The interference is warped as its sample is, as in the paper: so the
+query view of one mix is an ordinary warped mixture, and in further mixes, where interferences change places, it makes
+other music of every interference.
 """
 
 from dataclasses import dataclass
@@ -18,48 +23,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.segments import SegmentGrid
-from encoder.training.stem_cache import StemCache, StemTrack
+from encoder.training import effects, mixing
+from encoder.training.cutting import shortened
+from encoder.training.pairing import Pairing
+from encoder.training.repetition import repeats
+from encoder.training.stem_cache import StemCache
 
-_SILENT = 3e-4  # RMS (-70 dBFS) under which nothing is heard
 _MOMENTS = 20  # tried of a track before another takes its place
 _TRACKS = 50  # tried before the cache counts as silent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairing:
-    """How a pair is made; the defaults are the paper's."""
+class PairBatch:
+    """Waveforms of a batch before effects, mixing and warping; row i of every array belongs to pair i."""
 
-    offset: float = 0.25  # seconds, aug1, uniform in both directions
-    gain: float = 10.0  # dB, aug1, uniform in both directions
-    transposition: float = 3.0  # semitones, aug2, uniform in both directions
-    tempo: tuple[float, float] = (0.7, 1.5)  # aug2, log-uniform
-    audible: float = -30.0  # dB under the mix at which a stem still counts as audible in the window
-    foreign_interference: float = 0.0  # probability that S_r comes from another track
-    whole_reference: float = 0.0  # probability, with foreign interference, that the reference view is the whole mix
-    equaliser: float = 0.0  # dB, standard deviation of a smooth random colour of each view
-    short: float = 0.0  # probability that the sample is shorter than the segment; half of these are looped
-    shortest: float = 1.2  # seconds, of a short sample; log-uniform up to the segment
-    varispeed: float = 0.0  # probability that the transposition is that of a record played at the tempo drawn
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tempo[0] <= self.tempo[1]:
-            raise ValueError(f"pairing: tempo is {self.tempo}, expected (low, high) with 0 < low <= high")
-
-    def query_samples(self, grid: SegmentGrid, n_fft: int) -> int:
-        """Samples of source audio that the fastest query view needs."""
-        return int(np.ceil((grid.frames - 1) * grid.frame_hop * self.tempo[1])) + n_fft + 1
+    references: NDArray[np.float32]  # (pairs, window), x_q
+    samples: NDArray[np.float32]  # (pairs, longest window), x_q or a part of it, shifted
+    interferences: NDArray[np.float32]  # (pairs, longest window), sum of S_r
+    tempo: NDArray[np.float32]  # (pairs,) to be applied to samples and interferences
+    transposition: NDArray[np.float32]  # (pairs,) semitones, likewise
+    tracks: NDArray[np.int64]  # (pairs,) pairs of equal track and moment are no negatives of each other
+    moments: NDArray[np.int64]  # (pairs,) 0, or 1 for another moment of a track that is in the batch with 0
+    effects: effects.Effects  # on the samples
+    mixes: tuple[mixing.Mix, ...]  # one per training step
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairBatch:
-    """Waveforms of a batch before warping; row i of every array belongs to pair i."""
+class _Pair:
+    """One pair as it is cut; sample and interference begin where warping reads."""
 
-    references: NDArray[np.float32]  # (pairs, window), x_q
-    queries: NDArray[np.float32]  # (pairs, longest window), aug1(x_q) + sum of S_r, still unwarped
-    tempo: NDArray[np.float32]  # (pairs,) to be applied to the queries
-    transposition: NDArray[np.float32]  # (pairs,) semitones, likewise
-    colour: NDArray[np.float32]  # (2, pairs, 4) dB, cosine coefficients of each view's equaliser
-    tracks: NDArray[np.int64]  # (pairs,) equal numbers are no negatives of each other
+    reference: NDArray
+    sample: NDArray
+    interference: NDArray
+    loudness: tuple[float, float]  # RMS of sample (before it is shortened) and interference
+    track: int
+    source: int  # track of the interference
+    moment: "_Moment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    """What is heard of a track around one window."""
+
+    track: int
+    start: int  # of the window, samples
+    stems: NDArray[np.float32]  # (audible stems, samples); the window lies in the middle
 
 
 class PairMaker:
@@ -71,6 +79,7 @@ class PairMaker:
         self.cache, self.pairing, self.grid, self.n_fft, self.seed = cache, pairing, grid, n_fft, seed
         self.window = grid.window(1, n_fft)
         self.longest = pairing.query_samples(grid, n_fft)
+        self.offset = round(pairing.offset * grid.sample_rate)
         self.tracks = [t for t in cache.tracks if t.split == split and t.length >= grid.sample_rate]
         if len(self.tracks) < 2:
             raise ValueError(f"{len(self.tracks)} tracks of a second or more in split {split!r}, expected at least 2")
@@ -79,105 +88,161 @@ class PairMaker:
         weights = np.sqrt(np.clip(seconds, 2, 120)) * np.array([1 + (len(t.stems) > 1) for t in self.tracks])
         self.weights = weights / weights.sum()
 
-    def batch(self, number: int, size: int) -> PairBatch:
-        """Batch `number` of this maker's seed, of `size` pairs."""
+    def batch(self, number: int, size: int, *, step: int | None = None) -> PairBatch:
+        """Batch `number` of this maker's seed, of `size` pairs.
+
+        `step` is the training step of its first mix, on which the level's curriculum depends; without it the levels
+        are those at the end.
+        """
         rng = np.random.default_rng([self.seed, number])
         repeat = size > len(self.tracks)
         chosen = rng.choice(len(self.tracks), size, replace=repeat, p=self.weights)
-        pairs = [self._pair(rng, i) for i in chosen]
-        low, high = np.log(self.pairing.tempo)
-        tempo = np.exp(rng.uniform(low, high, size)).astype(np.float32)
+        tempo, transposition = self._warps(rng, size)
+        pairs, moments = self._pairs(rng, chosen, tempo)
+        tracks, sources = (np.array([getattr(p, name) for p in pairs], np.int64) for name in ("track", "source"))
+        loudness = np.array([p.loudness for p in pairs], np.float32).T
+        mixes = (
+            mixing.draw(
+                rng, self.pairing, tracks, sources, loudness, step=None if step is None else step + n, first=n == 0
+            )
+            for n in range(self.pairing.mixes)
+        )
+        return PairBatch(
+            references=np.stack([p.reference for p in pairs]),
+            samples=_rows([p.sample for p in pairs], self.longest),
+            interferences=_rows([p.interference for p in pairs], self.longest),
+            tempo=tempo,
+            transposition=transposition,
+            tracks=tracks,
+            moments=moments,
+            effects=effects.draw(rng, self.pairing, size),
+            mixes=tuple(mixes),
+        )
+
+    def _warps(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Tempo and transposition of every pair."""
+        tempo = np.exp(rng.uniform(*np.log(self.pairing.tempo), size)).astype(np.float32)
         limit = self.pairing.transposition
         transposition = rng.uniform(-limit, limit, size)
         if self.pairing.varispeed:
             transposition = np.where(rng.random(size) < self.pairing.varispeed, 12 * np.log2(tempo), transposition)
-        return PairBatch(
-            references=np.stack([reference for reference, _, _ in pairs]),
-            queries=np.stack([self._centred(query, speed) for (_, query, _), speed in zip(pairs, tempo)]),
-            tempo=tempo,
-            transposition=transposition.astype(np.float32),
-            colour=(rng.standard_normal((2, size, 4)) * self.pairing.equaliser / 2).astype(np.float32),
-            tracks=np.array([track for _, _, track in pairs], np.int64),
+        return tempo, transposition.astype(np.float32)
+
+    def _pairs(
+        self, rng: np.random.Generator, chosen: NDArray[np.int64], tempo: NDArray[np.float32]
+    ) -> tuple[list[_Pair], NDArray[np.int64]]:
+        """A pair of every track, or, where same-song negatives are drawn, every other one of its neighbour's track."""
+        pairs, moments = [], np.zeros(len(chosen), np.int64)
+        for i, (number, speed) in enumerate(zip(chosen, tempo)):
+            moment = None
+            if i % 2 and rng.random() < self.pairing.same_song:
+                moment = self._elsewhere(rng, pairs[-1].moment, speed)
+                moments[i] = moment is not None
+            pairs.append(self._pair(rng, moment or self._heard(rng, number, speed), speed))
+        tracks = np.array([p.track for p in pairs])
+        # A third pair of the track may overlap either of the two.
+        return pairs, moments * np.array([(tracks == track).sum() == 2 for track in tracks])
+
+    def _pair(self, rng: np.random.Generator, moment: _Moment, tempo: float) -> _Pair:
+        """Both views of a moment, unwarped and unmixed."""
+        if len(moment.stems) == 1 or rng.random() < self.pairing.foreign_interference:
+            reference, sample = self._some_stems(rng, moment.stems)
+            source, interference = self._foreign(rng, moment.track, tempo)
+        else:
+            sampled = _proper_subset(rng, len(moment.stems))
+            reference = sample = _sum(moment.stems, sampled)
+            source, interference = moment.track, _sum(moment.stems, ~sampled)
+        interference = _middle(interference, self._read(tempo))
+        loudness = _rms(sample), _rms(interference)
+        if self.pairing.short and rng.random() < self.pairing.short:
+            shortest = int(self.pairing.shortest * self.grid.sample_rate)
+            sample = shortened(rng, sample, window=self.window, shortest=shortest, chopped=self.pairing.chopped)
+        return _Pair(
+            reference=_middle(reference, self.window),
+            sample=_middle(sample, self._read(tempo), shift=round(rng.uniform(-1, 1) * self.offset)),
+            interference=interference,
+            loudness=loudness,
+            track=moment.track,
+            source=source,
+            moment=moment,
         )
 
-    def _pair(self, rng: np.random.Generator, number: int) -> tuple[NDArray, NDArray, int]:
-        """Unwarped reference and query view of a moment at which track `number` is heard, and whose they are."""
-        number, stems = self._heard(rng, number)
-        if len(stems) == 1 or rng.random() < self.pairing.foreign_interference:
-            return *self._with_foreign(rng, self.tracks[number], stems), number
-        sampled = _proper_subset(rng, len(stems))
-        sample, interference = stems[sampled].sum(0), stems[~sampled].sum(0)
-        return *self._views(rng, sample, sample, interference), number
+    def _some_stems(self, rng: np.random.Generator, stems: NDArray) -> tuple[NDArray, NDArray]:
+        """Reference and sample under interference of another track: some or all stems, perhaps all in the reference."""
+        several = len(stems) > 1 and rng.random() < 0.5
+        sample = _sum(stems, _proper_subset(rng, len(stems)) if several else np.ones(len(stems), bool))
+        whole = rng.random() < self.pairing.whole_reference
+        return (_sum(stems, np.ones(len(stems), bool)) if whole and several else sample), sample
 
-    def _heard(self, rng: np.random.Generator, number: int) -> tuple[int, NDArray[np.float32]]:
-        """The audible stems of a moment of that track, or, where it is silent throughout, of another."""
+    def _foreign(self, rng: np.random.Generator, number: int, tempo: float) -> tuple[int, NDArray]:
+        """Another track, and some or all of its stems: zeros where it is silent at the moment drawn."""
+        other = number
+        while other == number:
+            other = int(rng.choice(len(self.tracks), p=self.weights))
+        moment = self._moment(rng, other, tempo, offset=0)
+        several = len(moment.stems) > 1 and rng.random() < 0.5
+        chosen = _proper_subset(rng, len(moment.stems)) if several else np.ones(len(moment.stems), bool)
+        return other, _sum(moment.stems, chosen)
+
+    def _heard(self, rng: np.random.Generator, number: int, tempo: float) -> _Moment:
+        """A moment at which that track is heard, or, where it is silent throughout, another."""
         for _ in range(_TRACKS):
             for _ in range(_MOMENTS):
-                stems = self._moment(rng, self.tracks[number])
-                audible = self._audible(stems)
-                if len(audible):
-                    return number, stems[audible]
+                moment = self._moment(rng, number, tempo, offset=self.offset)
+                if len(moment.stems):
+                    return moment
             number = rng.choice(len(self.tracks), p=self.weights)
         raise ValueError(f"{_TRACKS} tracks in a row are silent, expected audible stems; prepare other recordings")
 
-    def _with_foreign(self, rng: np.random.Generator, track: StemTrack, stems: NDArray) -> tuple[NDArray, NDArray]:
-        """The sample is some or all stems of this track; what is mixed over it comes from another, at equal level."""
-        subset = _proper_subset(rng, len(stems)) if len(stems) > 1 and rng.random() < 0.5 else np.ones(len(stems), bool)
-        sample = stems[subset].sum(0)
-        whole = stems.sum(0) if rng.random() < self.pairing.whole_reference else sample
-        other = track
-        while other is track:
-            other = self.tracks[rng.choice(len(self.tracks), p=self.weights)]
-        foreign = self._moment(rng, other)
-        foreign = foreign[self._audible(foreign)]
-        if len(foreign) > 1 and rng.random() < 0.5:
-            foreign = foreign[_proper_subset(rng, len(foreign))]
-        interference = foreign.sum(0)  # zeros where the other track is silent here: a sample on its own
-        return self._views(rng, whole, sample, interference * (_rms(sample) / max(_rms(interference), _SILENT)))
+    def _elsewhere(self, rng: np.random.Generator, first: _Moment, tempo: float) -> _Moment | None:
+        """Another moment of that track which shows nothing that the first does; None where there seems to be none."""
+        for _ in range(_MOMENTS):
+            moment = self._moment(rng, first.track, tempo, offset=self.offset)
+            apart = abs(moment.start - first.start) >= self.longest + 2 * self.offset
+            if not apart or not len(moment.stems):
+                continue
+            if not repeats(*(_middle(m.stems, self.window) for m in (first, moment))):
+                return moment
+        return None
 
-    def _views(self, rng, reference: NDArray, sample: NDArray, interference: NDArray) -> tuple[NDArray, NDArray]:
-        """Cut the reference view from the middle; shift, scale and cover the sample: aug1(x_q) + sum of S_r."""
-        if self.pairing.short and rng.random() < self.pairing.short:
-            sample = self._shortened(rng, sample)
-        margin = (len(sample) - self.longest) // 2
-        shift = margin + round(rng.uniform(-1, 1) * margin)
-        gain = 10 ** (rng.uniform(-self.pairing.gain, self.pairing.gain) / 20)
-        start = (len(reference) - self.window) // 2
-        query = gain * sample[shift : shift + self.longest] + interference[margin : margin + self.longest]
-        return reference[start : start + self.window].astype(np.float32), query.astype(np.float32)
+    def _moment(self, rng: np.random.Generator, number: int, tempo: float, *, offset: int) -> _Moment:
+        """The audible stems around a random window, as far as the views read them and `offset` on both sides."""
+        track = self.tracks[number]
+        start = int(rng.integers(0, max(track.length - self.window, 0) + 1))
+        length = max(self.window, self._read(tempo)) + 2 * offset
+        stems = self.cache.read(track, start - (length - self.window) // 2, length)
+        return _Moment(track=int(number), start=start, stems=self._audible(stems))
 
-    def _shortened(self, rng: np.random.Generator, sample: NDArray) -> NDArray:
-        """Only a part of what the reference view shows of the sample, in its place or looped over the whole length."""
-        longest = self.window / self.grid.sample_rate
-        length = int(
-            np.exp(rng.uniform(*np.log([min(self.pairing.shortest, longest), longest]))) * self.grid.sample_rate
-        )
-        start = (len(sample) - self.window) // 2 + rng.integers(0, self.window - length + 1)
-        part = sample[start : start + length] * _fade(length)
-        if rng.random() < 0.5:
-            return part[(np.arange(len(sample)) - start) % length]
-        return np.pad(part, (start, len(sample) - start - length))
+    def _audible(self, stems: NDArray) -> NDArray[np.float32]:
+        """Those of the stems that are heard in the middle window; of a silent moment, none."""
+        middle = _middle(stems, self.window)
+        products = middle @ middle.T / self.window  # its sum is the power of the mix
+        levels, mix = np.sqrt(products.diagonal()), np.sqrt(max(products.sum(), 0.0))
+        heard = levels > max(mixing.SILENT, mix * 10 ** (self.pairing.audible / 20))
+        return stems if heard.all() else stems[heard]
 
-    def _centred(self, query: NDArray, tempo: float) -> NDArray:
-        """The query view moved so that what warping reads, from its first sample on, is its middle.
+    def _read(self, tempo: float) -> int:
+        """Samples that warping to this tempo reads."""
+        return round((self.grid.frames - 1) * self.grid.frame_hop * float(tempo)) + self.n_fft
 
-        Both views then share their middle whatever the tempo; what lies behind is not read.
-        """
-        read = round((self.grid.frames - 1) * self.grid.frame_hop * float(tempo)) + self.n_fft
-        return np.roll(query, -((len(query) - read) // 2))
 
-    def _moment(self, rng: np.random.Generator, track: StemTrack) -> NDArray[np.float32]:
-        """All stems around a random moment: (stems, longest window and the offset on both sides)."""
-        length = self.longest + 2 * round(self.pairing.offset * self.grid.sample_rate)
-        start = rng.integers(0, max(track.length - self.window, 0) + 1) - (length - self.window) // 2
-        return self.cache.read(track, int(start), length)
+def _middle(waveform: NDArray, length: int, *, shift: int = 0) -> NDArray:
+    """The middle samples of a waveform or of several, (..., length): both views share it whatever the tempo."""
+    start = (waveform.shape[-1] - length) // 2 + shift
+    return waveform[..., start : start + length]
 
-    def _audible(self, stems: NDArray) -> NDArray[np.int64]:
-        """Stems heard in the middle of the window; of a silent moment, none."""
-        start = (stems.shape[1] - self.window) // 2
-        middle = stems[:, start : start + self.window]
-        levels, mix = np.sqrt(np.square(middle).mean(1)), _rms(middle.sum(0))
-        return np.flatnonzero(levels > max(_SILENT, mix * 10 ** (self.pairing.audible / 20)))
+
+def _sum(stems: NDArray, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Those of the stems added up, (samples,)."""
+    return chosen.astype(np.float32) @ stems
+
+
+def _rows(waveforms: list[NDArray], length: int) -> NDArray[np.float32]:
+    """The waveforms one under the other, zeros behind them."""
+    rows = np.zeros((len(waveforms), length), np.float32)
+    for row, waveform in zip(rows, waveforms):
+        row[: len(waveform)] = waveform
+    return rows
 
 
 def _proper_subset(rng: np.random.Generator, size: int) -> NDArray[np.bool_]:
@@ -186,12 +251,5 @@ def _proper_subset(rng: np.random.Generator, size: int) -> NDArray[np.bool_]:
     return (code >> np.arange(size)) & 1 == 1
 
 
-def _fade(length: int) -> NDArray[np.float32]:
-    """Ones that rise and fall within 5 ms at 16 kHz, so that a cut does not click."""
-    ramp = min(80, length // 2)
-    edge = np.linspace(0, 1, ramp, endpoint=False, dtype=np.float32)
-    return np.concatenate([edge, np.ones(length - 2 * ramp, np.float32), edge[::-1]])
-
-
 def _rms(x: NDArray) -> float:
-    return float(np.sqrt(np.square(x).mean()))
+    return float(np.sqrt(x @ x / len(x)))

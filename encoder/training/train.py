@@ -1,7 +1,9 @@
 """Train an encoder: pairs from the stem cache -> contrastive loss -> checkpoint, one record per epoch.
 
-The loop is a generator; who iterates shows progress, stops it, or runs it as a flow. Step n always sees batch n of
-the seed under the random state of step n, so a run that was killed and resumed ends where an uninterrupted one does.
+The loop is a generator; who iterates shows progress, stops it, or runs it as a flow. Step n always sees the same mix
+of the same batch of the seed (batch n, where a batch is mixed once) under the random state of step n, so a run that was
+killed and resumed ends where an uninterrupted one does. Validation is mixed as waveforms, at the last level of the
+curriculum.
 """
 
 import logging
@@ -19,7 +21,8 @@ from encoder.encode import KINDS
 from encoder.spectrogram import FrontEnd
 from encoder.systems import System
 from encoder.training import augment, losses, state
-from encoder.training.pairs import PairMaker
+from encoder.training.pairs import PairBatch, PairMaker
+from encoder.training.schedule import rate
 from encoder.training.stem_cache import StemCache
 
 log = logging.getLogger(__name__)
@@ -72,11 +75,14 @@ class _Run:
         self.system, self.schedule, self.out, self.device = system, system.schedule, out, device
         maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
         self.maker = PairMaker(cache, **maker, split="train", seed=self.schedule.seed)
-        unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
+        single = replace(system.pairing, mixes=1, interferers=0.0, same_song=0.0)
+        unseen = PairMaker(cache, **maker | {"pairing": single}, split="validation", seed=_VALIDATION_SEED)
         self.front_end = FrontEnd(
             system.front_end, sample_rate=system.grid.sample_rate, frame_hop=system.grid.frame_hop
         ).to(device)
-        self.validation = self._views(unseen.batch(0, self.schedule.validation_pairs))
+        self.validation = augment.views(
+            unseen.batch(0, self.schedule.validation_pairs), self.front_end, self.system.grid
+        )
         with torch.random.fork_rng():
             torch.manual_seed(self.schedule.seed)
             self.network = system.build().to(device)
@@ -94,15 +100,15 @@ class _Run:
         began = time.perf_counter()
         first = self.epoch * self.schedule.steps
         total = torch.zeros((), device=self.device)
-        for step, batch in state.ahead(lambda n: self.maker.batch(n, self.schedule.batch), first, self.schedule.steps):
-            total += self._step(step, self._views(batch))
+        for step, views in self._views(first, first + self.schedule.steps):
+            total += self._step(step, views)
         seconds = time.perf_counter() - began
         hits = retrieval(self.network, self.validation)
         record = Epoch(
             epoch=self.epoch + 1,
             pairs=(first + self.schedule.steps) * self.schedule.batch,
             loss=total.item() / self.schedule.steps,
-            learning_rate=self._rate(first + self.schedule.steps - 1),
+            learning_rate=rate(self.schedule, first + self.schedule.steps - 1),
             hit_rate_1=hits[0],
             hit_rate_10=hits[1],
             best=sum(hits) > self.best,
@@ -124,14 +130,14 @@ class _Run:
 
     def _step(self, step: int, views: augment.Views) -> Tensor:
         for group in self.optimiser.param_groups:
-            group["lr"] = self._rate(step)
+            group["lr"] = rate(self.schedule, step)
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
         chunk = min(self.schedule.chunk, self.schedule.batch)
         portions = list(zip(views.references.split(chunk), views.queries.split(chunk), strict=True))
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)
-            loss = losses.cached_backward(self._fingerprints, portions, lambda z: self._loss(z, portions, views.tracks))
+            loss = losses.cached_backward(self._fingerprints, portions, lambda z: self._loss(z, portions, views))
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower the learning rate, then resume")
         nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
@@ -139,22 +145,29 @@ class _Run:
         return loss
 
     def _fingerprints(self, portion: tuple[Tensor, Tensor]) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
             return self.network(torch.cat(portion)).fingerprints.float()
 
-    def _loss(self, fingerprints: Tensor, portions: list[tuple[Tensor, Tensor]], tracks: Tensor) -> Tensor:
+    def _loss(self, fingerprints: Tensor, portions: list[tuple[Tensor, Tensor]], views: augment.Views) -> Tensor:
         halves = [part.chunk(2) for part in fingerprints.split([2 * len(reference) for reference, _ in portions])]
         references, queries = (torch.cat(side) for side in zip(*halves, strict=True))
-        return losses.nt_xent(references, queries, tracks, temperature=self.schedule.temperature)
+        shown = dict(moments=views.moments, covers=views.covers)
+        return losses.nt_xent(references, queries, views.tracks, temperature=self.schedule.temperature, **shown)
 
-    def _rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to the final rate."""
-        s = self.schedule
-        cosine = (1 + torch.cos(torch.tensor(torch.pi * step / s.total_steps)).item()) / 2
-        return min(1.0, (step + 1) / max(s.warmup, 1)) * (s.final_rate + (s.learning_rate - s.final_rate) * cosine)
+    def _views(self, first: int, end: int) -> Iterator[tuple[int, augment.Views]]:
+        """Every step from `first` to before `end` with its views; step n is mix n % mixes of batch n // mixes.
 
-    def _views(self, batch) -> augment.Views:
-        return augment.views(batch, self.front_end, self.system.grid)
+        A batch whose steps lie in two epochs is made in both, so that an epoch is the same after a resumption.
+        """
+        mixes = self.system.pairing.mixes
+
+        def make(number: int) -> PairBatch:
+            return self.maker.batch(number, self.schedule.batch, step=number * mixes)
+
+        for number, batch in state.ahead(make, first // mixes, -(-end // mixes) - first // mixes):
+            steps = range(max(number * mixes, first), min((number + 1) * mixes, end))
+            part = slice(steps.start - number * mixes, steps.stop - number * mixes)
+            yield from zip(steps, augment.every(batch, self.front_end, self.system.grid, part=part), strict=True)
 
     def _config(self) -> dict[str, Any]:
         """What must be the same on resumption: all but when to stop (a run may be prolonged or cut short)."""

@@ -1,5 +1,7 @@
 """Augmentation: the spectra of both views, and warping measured against real stretchers."""
 
+from dataclasses import replace
+
 import librosa
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import torch
 
 from encoder.segments import SegmentGrid
 from encoder.spectrogram import FrontEnd, LogFrequency, LogMel
-from encoder.training import augment
+from encoder.training import augment, effects, mixing
+from encoder.training.pairing import Pairing
 from encoder.training.pairs import PairBatch
 
 RATE = 16_000
@@ -107,35 +110,55 @@ def test_warping_is_like_both_at_once(config):
 
 
 GRID = SegmentGrid(frames=FRAMES, step=8)
+PAPER = Pairing()
 
 
-def batch(pairs, *, longest=80_000, colour=0.0, seed=0):
+def batch(pairs, *, longest=80_000, pairing=PAPER, seed=0):
+    """Noise under other noise; pair i is of track i and has track 100 + i over it."""
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((pairs, longest)).astype(np.float32)
+    samples, interferences = 0.1 * rng.standard_normal((2, pairs, longest)).astype(np.float32)
+    tracks = np.arange(pairs)
+    loudness = np.full((2, pairs), 0.1, np.float32)
+    mixes = (
+        mixing.draw(rng, pairing, tracks, 100 + tracks, loudness, step=None, first=n == 0) for n in range(pairing.mixes)
+    )
     return PairBatch(
-        references=noise[:, : GRID.window(1, 2048)].copy(),
-        queries=noise,
+        references=samples[:, : GRID.window(1, 2048)].copy(),
+        samples=samples,
+        interferences=interferences,
         tempo=rng.uniform(0.7, 1.5, pairs).astype(np.float32),
         transposition=rng.uniform(-3, 3, pairs).astype(np.float32),
-        colour=np.full((2, pairs, 4), colour, np.float32),
-        tracks=np.arange(pairs),
+        tracks=tracks,
+        moments=np.zeros(pairs, np.int64),
+        effects=effects.draw(rng, pairing, pairs),
+        mixes=tuple(mixes),
     )
 
 
-def test_the_reference_view_is_plain_and_the_query_view_warped_pair_by_pair(monkeypatch):
+def query(front_end, made, i):
+    """The query view of pair i, mixed by hand: aug2(gain x sample + interference)."""
+    mix = made.mixes[0]
+    waveform = 10 ** (mix.gain[i] / 20) * made.samples[i] + mix.factor[0, i] * made.interferences[i]
+    return warped(front_end, waveform.astype(np.float32), float(made.tempo[i]), float(made.transposition[i]))
+
+
+def test_the_reference_view_is_plain_and_the_query_view_a_warped_mixture_pair_by_pair(monkeypatch):
     monkeypatch.setattr(augment, "_PORTION", 2)  # five pairs in three portions
     made, front_end = batch(5), FrontEnd(LogFrequency())
     views = augment.views(made, front_end, GRID)
     assert views.references.shape == views.queries.shape == (5, 128, FRAMES)
     assert views.tracks.tolist() == [0, 1, 2, 3, 4]
+    assert views.covers.tolist() == [[100 + i, -1] for i in range(5)]
     for i in range(5):
         torch.testing.assert_close(views.references[i], spectrum(front_end, made.references[i]))
-        changed = warped(front_end, made.queries[i], float(made.tempo[i]), float(made.transposition[i]))
-        torch.testing.assert_close(views.queries[i], changed, rtol=0, atol=1e-3)
+        torch.testing.assert_close(views.queries[i], query(front_end, made, i), rtol=0, atol=1e-3)
 
 
 def test_colour_is_a_smooth_gain_over_frequency_the_same_in_every_frame():
-    plain, coloured = (augment.views(batch(2, colour=c), FrontEnd(LogMel()), GRID) for c in (0.0, 2.0))
+    made = batch(2)
+    mix = made.mixes[0]
+    coloured = replace(made, mixes=(replace(mix, colour=np.full((3, 2, 4), 2, np.float32)),))
+    plain, coloured = (augment.views(b, FrontEnd(LogMel()), GRID) for b in (made, coloured))
     # 2 dB of each half cosine cos(pi k (b + 0.5) / 64), k = 1 .. 4; the first bin gets nearly all of it, 4 x 2 dB
     positions = (np.arange(64) + 0.5) / 64
     gain = 2 * sum(np.cos(np.pi * order * positions) for order in (1, 2, 3, 4))
@@ -143,3 +166,60 @@ def test_colour_is_a_smooth_gain_over_frequency_the_same_in_every_frame():
     for before, after in zip(plain[:2], coloured[:2]):
         expected = torch.from_numpy(gain).float().view(1, 64, 1).expand_as(before)
         torch.testing.assert_close(after - before, expected, rtol=0, atol=1e-4)
+
+
+FOUR = Pairing(mixes=4, level=(-10.0, 8.0), interferers=0.3)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_first_of_several_mixes_is_nearly_the_mixture_of_the_waveforms(config):
+    made, front_end = batch(4, pairing=FOUR), FrontEnd(config)
+    by_waveform, by_magnitude = augment.views(made, front_end, GRID), next(augment.every(made, front_end, GRID))
+    torch.testing.assert_close(by_magnitude.references, by_waveform.references)
+    difference = by_magnitude.queries - by_waveform.queries
+    # Noise over noise: phases are unrelated, so bands agree on average and differ cell by cell.
+    assert difference.mean().abs() < 0.7
+    assert difference.abs().mean() < 3
+
+
+def test_every_mix_of_a_batch_is_another_and_a_part_of_them_is_the_same():
+    made, front_end = batch(4, pairing=FOUR), FrontEnd(LogMel())
+    every = list(augment.every(made, front_end, GRID))
+    assert len(every) == 4
+    assert all(not torch.allclose(a.queries, b.queries, atol=0.5) for a, b in zip(every, every[1:]))
+    last = list(augment.every(made, front_end, GRID, part=slice(2, 4)))
+    for a, b in zip(last, every[2:], strict=True):
+        torch.testing.assert_close(a.queries, b.queries)
+    for views, mix in zip(every, made.mixes):
+        assert views.covers.tolist() == mix.covers.tolist()
+
+
+def test_a_batch_that_is_mixed_once_is_mixed_as_waveforms():
+    made, front_end = batch(3), FrontEnd(LogMel())
+    (only,) = augment.every(made, front_end, GRID)
+    assert torch.equal(only.queries, augment.views(made, front_end, GRID).queries)
+    assert list(augment.every(made, front_end, GRID, part=slice(1, 1))) == []
+
+
+def test_effects_change_the_query_view_alone(monkeypatch):
+    pairing = Pairing(saturation=1.0, reverb=1.0)
+    made, front_end = batch(3, pairing=pairing), FrontEnd(LogMel())
+    dry = replace(made, effects=effects.draw(np.random.default_rng(0), Pairing(), 3))
+    wet, plain = (augment.views(b, front_end, GRID) for b in (made, dry))
+    assert torch.equal(wet.references, plain.references)
+    assert (wet.queries - plain.queries).abs().mean(dim=(1, 2)).min() > 0.2
+    monkeypatch.setattr(augment, "_PORTION", 1)  # a pair's reverberation does not depend on its neighbours
+    torch.testing.assert_close(augment.views(made, front_end, GRID).queries, wet.queries, rtol=0, atol=1e-2)
+
+
+def test_band_limits_are_of_each_view():
+    made, front_end = batch(2), FrontEnd(LogMel())
+    limits = np.full((2, 2, 2), np.inf, np.float32)
+    limits[0, 1] = 4000, 60  # the reference view of the second pair
+    limited = augment.views(replace(made, mixes=(replace(made.mixes[0], limits=limits),)), front_end, GRID)
+    plain = augment.views(made, front_end, GRID)
+    assert torch.equal(limited.queries, plain.queries)
+    assert torch.equal(limited.references[0], plain.references[0])
+    above = front_end.config.points()[1:-1] > 4000
+    assert (limited.references[1][above] == -100).all()
+    assert torch.equal(limited.references[1][~above], plain.references[1][~above])

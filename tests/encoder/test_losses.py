@@ -14,15 +14,20 @@ def unit(*shape, seed=0):
     return nn.functional.normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def by_hand(references, queries, tracks, temperature):
-    """-log exp(s_ij) / sum of exp(s_ik) over j and all k of other tracks, for every view i with its positive j."""
-    views = [(track, "reference", v) for track, v in zip(tracks, references)]
-    views += [(track, "query", v) for track, v in zip(tracks, queries)]
+def by_hand(references, queries, tracks, temperature, moments=None, covers=None):
+    """-log exp(s_ij) / sum of exp(s_ik) over j and all k that show nothing of i, for all views i with positive j."""
+    moments = moments or [0] * len(tracks)
+    views = [(track, moment, (), v) for track, moment, v in zip(tracks, moments, references)]
+    views += [(t, m, c, v) for t, m, c, v in zip(tracks, moments, covers or [()] * len(tracks), queries)]
     n, total = len(references), 0.0
-    for i, (track, _, view) in enumerate(views):
+    for i, (track, moment, over, view) in enumerate(views):
         positive = (i + n) % (2 * n)
-        rivals = [k for k, (other, _, _) in enumerate(views) if other != track]
-        similarity = {k: float(view @ views[k][2]) / temperature for k in [positive, *rivals]}
+        rivals = [
+            k
+            for k, (t, m, o, _) in enumerate(views)
+            if (t, m) != (track, moment) and t not in over and track not in o and not set(o) & set(over)
+        ]
+        similarity = {k: float(view @ views[k][3]) / temperature for k in [positive, *rivals]}
         total += math.log(sum(math.exp(s) for s in similarity.values())) - similarity[positive]
     return total / (2 * n)
 
@@ -33,6 +38,25 @@ def test_the_loss_equals_the_plain_loop(tracks, temperature):
     references, queries = unit(5, 8, seed=1), unit(5, 8, seed=2)
     loss = nt_xent(references, queries, torch.tensor(tracks), temperature=temperature)
     assert loss.item() == pytest.approx(by_hand(references, queries, tracks, temperature), rel=1e-5)
+
+
+def test_another_moment_of_a_track_is_a_negative_and_what_lies_over_a_query_none():
+    references, queries = unit(6, 8, seed=1), unit(6, 8, seed=2)
+    tracks, moments = [0, 0, 2, 2, 4, 5], [0, 1, 0, 0, 0, 0]
+    covers = [(4,), (), (9, 5), (), (9,), (0,)]  # track 9 is not in the batch, but lies over two queries
+    found = nt_xent(
+        references,
+        queries,
+        torch.tensor(tracks),
+        temperature=0.2,
+        moments=torch.tensor(moments),
+        covers=torch.tensor([[*over, *[-1] * (2 - len(over))] for over in covers]),
+    )
+    expected = by_hand(references, queries, tracks, 0.2, moments, covers)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    for changes in ({"moments": None}, {"covers": None}):
+        other = dict(moments=moments, covers=covers) | changes
+        assert by_hand(references, queries, tracks, 0.2, **other) != pytest.approx(expected, rel=1e-3)
 
 
 def test_two_perfect_pairs_at_right_angles():

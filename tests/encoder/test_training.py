@@ -13,7 +13,7 @@ import torch
 from encoder import checkpoint
 from encoder.encode import KINDS, Encoder
 from encoder.training import augment, state, train
-from encoder.training.schedule import Schedule
+from encoder.training.schedule import Schedule, rate
 
 KILLED = """if True:
     import os, signal, sys
@@ -87,6 +87,45 @@ def test_a_run_left_after_an_epoch_is_taken_up_by_the_next(cache, system, uninte
         assert_same_run(list(train.train(cache, system, tmp_path)), tmp_path, uninterrupted)
     assert "resumed after epoch 1" in caplog.text
     assert list(train.train(cache, system, tmp_path)) == []  # done
+
+
+def mixed_thrice(system, changed):
+    """Three mixes a batch and four steps an epoch: the second batch lies in both epochs."""
+    curriculum = {"level": (-10.0, 8.0), "level_start": (0.0, 10.0), "level_steps": 6}
+    return changed(system, pairing={"mixes": 3, "interferers": 0.5} | curriculum)
+
+
+def test_steps_are_the_mixes_of_the_batches_whatever_the_epoch(cache, system, changed, tmp_path):
+    other = mixed_thrice(system, changed)
+    run, made = train._Run(cache, other, tmp_path, torch.device("cpu")), []
+    batch = run.maker.batch
+    run.maker.batch = lambda number, size, *, step: made.append((number, step)) or batch(number, size, step=step)
+    through, first, second = (dict(run._views(*span)) for span in ((0, 8), (0, 4), (4, 8)))
+    # Steps 0 to 7 are batches 0, 1, 2; steps 0 to 3 batches 0 and 1, steps 4 to 7 batches 1 and 2.
+    assert made == [(0, 0), (1, 3), (2, 6), (0, 0), (1, 3), (1, 3), (2, 6)]
+    assert (list(through), list(first), list(second)) == (list(range(8)), [0, 1, 2, 3], [4, 5, 6, 7])
+    for step, views in (first | second).items():
+        assert torch.equal(views.queries, through[step].queries)
+        assert torch.equal(views.covers, through[step].covers)
+    assert not torch.equal(through[0].queries, through[1].queries)
+
+
+def test_a_run_with_several_mixes_is_taken_up_in_the_middle_of_a_batch(cache, system, changed, tmp_path):
+    other = mixed_thrice(system, changed)
+    whole = list(train.train(cache, other, tmp_path / "whole")), tmp_path / "whole"
+    next(train.train(cache, other, tmp_path / "left"))
+    assert_same_run(list(train.train(cache, other, tmp_path / "left")), tmp_path / "left", whole)
+
+
+def test_validation_is_at_the_last_level_and_mixed_as_waveforms(cache, system, changed, monkeypatch, tmp_path):
+    other = changed(mixed_thrice(system, changed), pairing={"same_song": 1.0})
+    seen, views = [], augment.views
+    monkeypatch.setattr(augment, "views", lambda batch, *rest: seen.append(batch) or views(batch, *rest))
+    train._Run(cache, other, tmp_path, torch.device("cpu"))
+    (batch,) = seen
+    assert len(batch.mixes) == 1
+    assert batch.mixes[0].gain.min() < -2  # of twelve in -10 to 8 dB; none of 0 to 10
+    assert not batch.moments.any()
 
 
 def test_without_resume_a_run_starts_over(cache, system, tmp_path):
@@ -179,12 +218,12 @@ def test_retrieval_counts_ties_against_us():
     assert train.retrieval(Look(), views) == (pytest.approx(1 / 3), 1.0)
 
 
-def test_warm_up_rises_linearly_and_may_be_left_out(cache, system, changed, tmp_path):
-    run = train._Run(cache, changed(system, schedule={"warmup": 4, "steps": 1000}), tmp_path, torch.device("cpu"))
-    assert [run._rate(step) for step in range(3)] == pytest.approx([3e-3 / 4, 3e-3 / 2, 3e-3 * 3 / 4], rel=1e-3)
-    run.schedule = Schedule(warmup=0, learning_rate=1.0)
-    assert run._rate(0) == pytest.approx(1.0)
-    assert run._rate(run.schedule.total_steps) == pytest.approx(7e-7)
+def test_warm_up_rises_linearly_and_may_be_left_out():
+    slow = Schedule(warmup=4, steps=1000, epochs=2, learning_rate=3e-3)
+    assert [rate(slow, step) for step in range(3)] == pytest.approx([3e-3 / 4, 3e-3 / 2, 3e-3 * 3 / 4], rel=1e-3)
+    at_once = Schedule(warmup=0, learning_rate=1.0)
+    assert rate(at_once, 0) == pytest.approx(1.0)
+    assert rate(at_once, at_once.total_steps) == pytest.approx(7e-7)
 
 
 @pytest.mark.parametrize(

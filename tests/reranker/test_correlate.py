@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reranker.correlate import Correlation, Correlator, Shelf, search, surplus
+from reranker.correlate import Correlation, Correlator, search, surplus
 from reranker.trace import Warp, _vertex, centred, measure, occurrences, stretched, transposed
 
 BINS, SECONDS = 85, 0.064
@@ -93,6 +93,24 @@ def test_what_is_too_short_scores_nothing_and_nothing_gives_nothing(references):
     assert Correlator()(music(100, seed=1), {}) == {}
 
 
+def test_many_references_are_compared_coarsely_first_and_the_best_of_them_finely(references):
+    many = references | {number: music(420, seed=number) for number in range(20, 30)}
+    query = over(references[9][60:150], at=100, frames=240, seed=55)
+    config = replace(NARROW, effort=1.0, finest=3)  # 240 frames are 15.36 s
+    found = Correlator(config)(query, many)
+    assert list(found)[0] == 9
+    assert set(found) == set(many)
+    assert [explanation.score for explanation in list(found.values())[3:]] == [0.0] * 11
+    alone = Correlator(config)(query, {number: many[number] for number in list(found)[:3]})
+    assert found[9].score == alone[9].score  # judged among those compared finely
+
+
+def test_how_many_are_compared_finely_depends_on_the_length_of_the_query():
+    config = Correlation(effort=640.0, finest=8)
+    assert config.fine(313) == 31  # 313 frames of .064 s are 20.03 s
+    assert config.fine(3000) == 8
+
+
 def test_silence_scores_nothing_on_either_side(references):
     silent = np.zeros((200, BINS), np.uint8)
     assert all(explanation.score == 0 for explanation in Correlator(NARROW)(silent, references).values())
@@ -105,7 +123,8 @@ def test_peaks_are_the_highest_cosines():
     config = Correlation(tempo=(1.0, 1.0), transposition=1, piece=16)
     query, reference = music(32, seed=1), music(1100, seed=2)  # longer than one Fourier transform
     reference[1040:1072] = query
-    peaks = search(query, Shelf([reference, music(50, seed=3)], longest=16), config)
+    numbers, peaks = search(query, {4: reference, 7: music(50, seed=3), 9: music(15, seed=4)}, config)
+    assert numbers == [4, 7]  # the last one holds no piece
     q, r = centred(query).numpy(), centred(reference).numpy()
     for semitones, place in ((0, 1), (1, 2)):
         piece = q[16:, semitones:]
@@ -148,8 +167,8 @@ def test_no_frame_of_the_query_is_told_twice_though_the_reference_repeats_itself
 
 def test_a_quiet_piece_counts_as_if_it_had_a_tenth_of_the_usual_energy(references):
     query = np.concatenate([references[5][:64], references[3][100:116] // 20])
-    shelf, config = Shelf([references[3]], longest=16), Correlation(tempo=(1.0, 1.0), transposition=0)
-    peaks = search(query, shelf, config)
+    config = Correlation(tempo=(1.0, 1.0), transposition=0)
+    _, peaks = search(query, {3: references[3]}, config)
     q, r = centred(query).numpy(), centred(references[3]).numpy()
     energy = np.square(q.reshape(5, 16, BINS)).sum((1, 2))
     assert energy[4] < 0.1 * np.median(energy)

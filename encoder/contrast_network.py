@@ -1,0 +1,86 @@
+"""Contrast network: a few convolutions that learn which of what stands out will be recognised under other music.
+
+Input is the contrast of encoder/contrast.py, with its sign; output the same kind of features, semitones by frames, of 0
+or more. Nothing is pooled over time or frequency, so the features of a transposed and faster sample remain those of the
+original, shifted and stretched, and `reranker.correlate` looks for them as for any contrast. Untrained, the network
+gives the plain contrast. Trained by encoder/training/contrast.py.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from encoder.contrast import SCALE, Contrast, as_bytes, signed, to_semitones
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedContrast:
+    """Sizes of the network; 16 channels and four blocks are 16,000 parameters."""
+
+    channels: int = 16
+    dilations: tuple[tuple[int, int], ...] = ((1, 1), (6, 1), (1, 2), (3, 1))  # semitones, frames of each block
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or not self.dilations:
+            raise ValueError(
+                f"learned contrast: {self.channels} channels in {len(self.dilations)} blocks, expected 1 or more"
+            )
+
+
+class ContrastNetwork(nn.Module):
+    """Spectra -> contrast features."""
+
+    def __init__(self, config: LearnedContrast, contrast: Contrast, *, bins: int) -> None:
+        """`bins`: of the spectrum."""
+        super().__init__()
+        self.contrast = contrast
+        self.register_buffer("semitones", to_semitones(bins, contrast.bins_per_octave), persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE))  # from features to bytes
+        self.first = nn.Conv2d(2 * contrast.pool, config.channels, (5, 3), padding=(2, 1), bias=False)
+        self.norm = nn.BatchNorm2d(config.channels)
+        self.blocks = nn.Sequential(*(_Block(config.channels, dilation) for dilation in config.dilations))
+        self.last = nn.Conv2d(config.channels, 1, 1)
+        self.plain = nn.Parameter(torch.tensor(1.0))  # share of the plain contrast
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, spectra: Tensor) -> Tensor:
+        """(batch, bins, frames) in dB -> (batch, semitones, frames // pool), 0 or more."""
+        with torch.no_grad():
+            cells = self._cells(spectra)
+        plain = cells[:, self.contrast.pool :].mean(1)
+        learned = self.last(self.blocks(relu(self.norm(self.first(cells)))))[:, 0]
+        return relu(self.plain * plain + learned.float())
+
+    @torch.inference_mode()
+    def features(self, spectrum: Tensor) -> NDArray[np.uint8]:
+        """(bins, frames) in dB -> (frames // pool, semitones) bytes; none of less than a pool."""
+        if spectrum.shape[1] < self.contrast.pool:
+            return np.zeros((0, len(self.semitones)), np.uint8)
+        return as_bytes(self(spectrum[None])[0] * self.scale)
+
+    def _cells(self, spectra: Tensor) -> Tensor:
+        """(batch, 2 * pool, semitones, frames // pool): signed, then positive; a channel per frame of a pool."""
+        contrast = signed(spectra, self.contrast)
+        both = torch.stack([contrast, contrast.clamp(min=0)], dim=1)
+        pooled = both.shape[3] // self.contrast.pool
+        frames = (self.semitones @ both)[..., : pooled * self.contrast.pool]
+        cells = frames.unflatten(3, (pooled, self.contrast.pool)).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        return cells.contiguous(memory_format=torch.channels_last)
+
+
+class _Block(nn.Module):
+    """A convolution over semitones and frames beside a way past it."""
+
+    def __init__(self, channels: int, dilation: tuple[int, int]) -> None:
+        super().__init__()
+        padding = (2 * dilation[0], dilation[1])
+        self.convolution = nn.Conv2d(channels, channels, (5, 3), padding=padding, dilation=dilation, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + relu(self.norm(self.convolution(x)))

@@ -1,0 +1,300 @@
+"""Train the contrast network of an encoder: pairs from the stem cache -> features that survive other music.
+
+The correlator tries every tempo ratio and transposition, so features need not withstand these, only what is mixed over
+a sample. A pair's query view is therefore played back at the nearest ratio and transposition of the correlator's grid,
+up to half a frame off, and pieces of both views are compared by their cosine, place by place: a piece of the query
+has to be nearer to its own piece of the reference than to those of all other tracks in the batch, and than they are at
+other transpositions. Nothing but the contrast network is trained; what the encoder makes of segments stays as it is.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoder import checkpoint
+from encoder.checkpoint import Checkpoint, CheckpointError
+from encoder.contrast_network import ContrastNetwork, LearnedContrast
+from encoder.encode import KINDS
+from encoder.spectrogram import FrontEnd
+from encoder.systems import System
+from encoder.training import augment, state
+from encoder.training.augment import Views
+from encoder.training.pairing import Pairing
+from encoder.training.pairs import PairBatch, PairMaker
+from encoder.training.schedule import Schedule, rate
+from encoder.training.stem_cache import StemCache
+
+log = logging.getLogger(__name__)
+FILE = "encoder.safetensors"
+TEMPO_STEP = 0.06  # of the logarithm, as in reranker.correlate.Correlation
+_VALIDATION_SEED = 7_000_000
+_COMPARED = 5 / 8  # of a segment, in the middle of both views: what is left of it at the slowest tempo
+_PIECES = 2  # of that
+_LOUDEST = 0.99  # share of the reference views' features that bytes can hold
+
+# Whole samples in place, as far transposed as the correlator looks, at every level from the start.
+PAIRING = Pairing(
+    offset=0.0,
+    transposition=5.0,
+    foreign_interference=0.7,
+    whole_reference=0.5,
+    equaliser=6.0,
+    varispeed=0.25,
+    level=(-10.0, 8.0),
+    mixes=4,
+    interferers=0.3,
+    saturation=0.1,
+    reverb=0.1,
+    band_limit=0.1,
+)
+SCHEDULE = Schedule(
+    epochs=12, steps=50, batch=192, chunk=192, learning_rate=2e-3, final_rate=1e-5, warmup=20, temperature=0.05
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What one epoch did; figures of the validation split, whose artists training never sees."""
+
+    epoch: int  # from 1
+    pairs: int  # seen so far
+    loss: float  # mean of the epoch
+    learning_rate: float
+    hit_rate_1: float  # a piece of a query view is nearest to its own among all pieces of reference views
+    plain: float  # the same of the plain contrast
+    best: bool
+    pairs_per_second: float
+    seconds: float
+
+
+def train(
+    cache: StemCache,
+    encoder: Path,
+    out: Path,
+    *,
+    schedule: Schedule = SCHEDULE,
+    device: str = "cpu",
+    resume: bool = True,
+) -> Iterator[Epoch]:
+    """Train the contrast network of the checkpoint `encoder`, keep the best as out/encoder.safetensors.
+
+    Yields one record per epoch. Resumes from the state kept in `out`; one of other settings is refused. CheckpointError
+    where the system's front end is not LogFrequency.
+    """
+    run = _Run(cache, encoder, Path(out), schedule, torch.device(device))
+    if resume:
+        run.restore()
+    while run.epoch < schedule.epochs and run.stale < schedule.patience:
+        yield run.advance()
+
+
+class _Run:
+    """Network, optimiser and data of one training run, and where it stands."""
+
+    def __init__(self, cache: StemCache, encoder: Path, out: Path, schedule: Schedule, device: torch.device) -> None:
+        self.loaded = checkpoint.load(encoder, *KINDS)
+        self.schedule, self.out, self.device = schedule, out, device
+        with torch.random.fork_rng():
+            torch.manual_seed(schedule.seed)
+            self.system, self.whole = _with_contrast(self.loaded, encoder)
+        self.whole.to(device)
+        self.network: ContrastNetwork = self.whole.contrast
+        self.network.to(memory_format=torch.channels_last)
+        self.inverse_temperature = nn.Parameter(torch.tensor(1 / schedule.temperature, device=device).log())
+        self.optimiser = torch.optim.AdamW(
+            [*self.network.parameters(), self.inverse_temperature], lr=schedule.learning_rate, weight_decay=1e-3
+        )
+        grid, front_end = self.system.grid, self.system.front_end
+        self.piece = int(grid.frames // self.network.contrast.pool * _COMPARED) // _PIECES  # frames of features
+        self.maker = PairMaker(cache, PAIRING, grid, front_end.n_fft, split="train", seed=schedule.seed)
+        self.front_end = FrontEnd(front_end, sample_rate=grid.sample_rate, frame_hop=grid.frame_hop).to(device)
+        single = replace(PAIRING, mixes=1, interferers=0.0)
+        unseen = PairMaker(cache, single, grid, front_end.n_fft, split="validation", seed=_VALIDATION_SEED)
+        batch = unseen.batch(0, schedule.validation_pairs)
+        self.unseen = batch, augment.views(batch, self.front_end, grid)
+        self.epoch, self.stale, self.best, self.history = 0, 0, -1.0, []
+        self.plain = self._validate() if not self.loaded.provenance.get("contrast") else float("nan")
+
+    def advance(self) -> Epoch:
+        """One epoch: train, validate, keep."""
+        began = time.perf_counter()
+        first = self.epoch * self.schedule.steps
+        losses = [self._step(step, batch, views) for step, batch, views in self._views(first)]
+        seconds = time.perf_counter() - began
+        hits = self._validate()
+        record = Epoch(
+            epoch=self.epoch + 1,
+            pairs=(first + len(losses)) * self.schedule.batch,
+            loss=float(np.mean(losses)),
+            learning_rate=rate(self.schedule, first + len(losses) - 1),
+            hit_rate_1=hits,
+            plain=self.plain,
+            best=hits > self.best,
+            pairs_per_second=len(losses) * self.schedule.batch / seconds,
+            seconds=time.perf_counter() - began,
+        )
+        self._keep(record)
+        return record
+
+    def restore(self) -> None:
+        """Continue from the kept state, if there is one."""
+        kept = state.load(self.out, self._config(), self.device)
+        if kept is None:
+            return
+        self.network.load_state_dict(kept["network"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        self.inverse_temperature.data.copy_(kept["inverse_temperature"])
+        self.epoch, self.stale, self.best, self.history = (kept[k] for k in ("epoch", "stale", "best", "history"))
+        self.plain = kept["plain"]
+        log.info("resumed after epoch %d", self.epoch)
+
+    def _views(self, first: int) -> Iterator[tuple[int, PairBatch, Views]]:
+        """The steps of an epoch with their pairs; its first batch is made anew where an epoch begins within it."""
+        mixes, end = PAIRING.mixes, first + self.schedule.steps
+        numbers = first // mixes, -(-end // mixes) - first // mixes
+        for number, batch in state.ahead(lambda n: self.maker.batch(n, self.schedule.batch), *numbers):
+            steps = range(max(number * mixes, first), min((number + 1) * mixes, end))
+            part = slice(steps.start - number * mixes, steps.stop - number * mixes)
+            for step, views in zip(steps, augment.every(batch, self.front_end, self.system.grid, part=part)):
+                yield step, batch, views
+
+    def _step(self, step: int, batch: PairBatch, views: Views) -> float:
+        rng = np.random.default_rng([self.schedule.seed, step])
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.schedule, step)
+        self.network.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        references, queries = self._pieces(batch, views, rng, half=self.schedule.precision == "bfloat16")
+        loss = self._loss(references, queries, views)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower the learning rate, then resume")
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
+        self.optimiser.step()
+        return loss.item()
+
+    def _pieces(
+        self, batch: PairBatch, views: Views, rng: np.random.Generator | None, *, half: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Unit vectors of the reference views' pieces, and of the query views' at right and at wrong transpositions.
+
+        (pairs * pieces, semitones * frames) each. Without `rng` the views lie exactly on each other.
+        """
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            found = self.network(torch.cat([views.references, views.queries])).float()
+        references, queries = (found - found.mean(2, keepdim=True)).chunk(2)
+        pairs, frames, device = len(references), self.piece * _PIECES, self.device
+        tempo = np.exp(np.round(np.log(batch.tempo) / TEMPO_STEP) * TEMPO_STEP)
+        semitones = np.round(batch.transposition).astype(int)
+        off = np.zeros(pairs) if rng is None else rng.uniform(-0.5, 0.5, pairs)
+        back = played_back(queries, *(torch.from_numpy(x).float().to(device) for x in (tempo, off)), frames)
+        still = torch.zeros(pairs, device=device)
+        wrong = [] if rng is None else [rng.choice([-5, -4, -3, -2, -1, 1, 2, 3, 4, 5], pairs) for _ in range(2)]
+        shifts = [torch.from_numpy(semitones + by).to(device) for by in (0, *wrong)]
+        reference = played_back(references, still + 1, still, frames)
+        return _units(reference, self.piece), [_units(lowered(back, by), self.piece) for by in shifts]
+
+    def _loss(self, references: Tensor, queries: list[Tensor], views: Views) -> Tensor:
+        """Cross-entropy in both directions; what may show the same is neither right nor wrong."""
+        alike = may_be_alike(views).repeat_interleave(_PIECES, 0).repeat_interleave(_PIECES, 1)
+        right = torch.arange(len(references), device=references.device)
+        with torch.autocast(references.device.type, enabled=False):
+            cosines = references @ torch.cat(queries).T * self.inverse_temperature.exp().clamp(max=100)
+        first = alike.clone()
+        first[right, right] = False
+        masked = cosines.masked_fill(torch.cat([first] + [alike] * (len(queries) - 1), dim=1), -torch.inf)
+        backwards = masked[:, : len(right)].T
+        return (F.cross_entropy(masked, right) + F.cross_entropy(backwards, right)) / 2
+
+    @torch.inference_mode()
+    def _validate(self) -> float:
+        """Share of query pieces that are nearest to their own reference piece; ties count against us."""
+        self.network.eval()
+        references, queries = self._pieces(*self.unseen, None)
+        cosines = queries[0] @ references.T
+        return ((cosines >= cosines.diagonal()[:, None]).sum(1) <= 1).float().mean().item()
+
+    def _config(self) -> dict[str, Any]:
+        """What must be the same on resumption."""
+        schedule = replace(self.schedule, epochs=1, patience=1)
+        return {"encoder": self.loaded.digest, "schedule": asdict(schedule), "pairing": asdict(PAIRING)}
+
+    def _keep(self, record: Epoch) -> None:
+        self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
+        self.stale = 0 if record.best else self.stale + 1
+        if record.best:
+            self.best = record.hit_rate_1
+            self._fit_bytes()
+            checkpoint.save(self.out / FILE, self.system, self.whole, provenance=self._provenance())
+        kept = dict(epoch=self.epoch, stale=self.stale, best=self.best, history=self.history, plain=self.plain)
+        kept |= dict(network=self.network.state_dict(), optimiser=self.optimiser.state_dict())
+        state.save(self.out, self._config(), kept | dict(inverse_temperature=self.inverse_temperature.detach()))
+
+    @torch.inference_mode()
+    def _fit_bytes(self) -> None:
+        """Scale the features so that bytes hold nearly all of those of the reference views."""
+        self.network.eval()
+        values = self.network(self.unseen[1].references).flatten().cpu().numpy()
+        self.network.scale.fill_(255 / max(float(np.quantile(values, _LOUDEST)), 1e-6))
+
+    def _provenance(self) -> dict[str, Any]:
+        hours = sum(t.length for t in self.maker.tracks) / self.system.grid.sample_rate / 3600
+        data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
+        run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
+        run |= dict(torch=torch.__version__, started_from=self.loaded.digest, temperature=self.schedule.temperature)
+        return self.loaded.provenance | dict(contrast=run)
+
+
+def _with_contrast(loaded: Checkpoint, path: Path) -> tuple[System, nn.Module]:
+    """The encoder's system and networks; one that has no contrast network is given an untrained one."""
+    system: System = loaded.config
+    if system.plain_contrast() is None:
+        raise CheckpointError(f"{path}: system {system.name} has no log-frequency spectrum to learn contrast from")
+    if system.contrast is not None:
+        return system, loaded.restore(system.build())
+    network = loaded.restore(system.build())
+    system = replace(system, contrast=LearnedContrast())
+    network.contrast = system.contrast_network()
+    return system, network
+
+
+def played_back(features: Tensor, tempo: Tensor, off: Tensor, frames: int) -> Tensor:
+    """(batch, semitones, frames) around the middle, as at 1 / `tempo` times the tempo and `off` frames later."""
+    size = features.shape[2]
+    steps = torch.arange(frames, device=features.device) - (frames - 1) / 2
+    places = (steps + off[:, None]) / tempo[:, None] + (size - 1) / 2
+    low = places.floor().long().clamp(0, size - 2)
+    part = (places - low).clamp(0, 1)[:, None]
+    index = low[:, None].expand(-1, features.shape[1], -1)
+    return features.gather(2, index) * (1 - part) + features.gather(2, index + 1) * part
+
+
+def lowered(features: Tensor, semitones: Tensor) -> Tensor:
+    """(batch, semitones, frames), each item as if so many semitones lower; what enters at the edge is silent."""
+    size = features.shape[1]
+    source = torch.arange(size, device=features.device) + semitones[:, None]
+    there = ((source >= 0) & (source < size))[..., None]
+    return features.gather(1, source.clamp(0, size - 1)[..., None].expand_as(features)) * there
+
+
+def may_be_alike(views: Views) -> Tensor:
+    """(references, queries): whether a query view may show what a reference view shows."""
+    alike = views.tracks[:, None] == views.tracks
+    if views.covers is not None:
+        alike |= (views.tracks[:, None, None] == views.covers).any(2)
+    return alike
+
+
+def _units(features: Tensor, piece: int) -> Tensor:
+    """Unit vectors (batch * pieces, semitones * piece) of pieces of so many frames."""
+    batch, semitones, frames = features.shape
+    pieces = features.reshape(batch, semitones, frames // piece, piece).transpose(1, 2)
+    return F.normalize(pieces.reshape(-1, semitones * piece), dim=1)

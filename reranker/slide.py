@@ -1,0 +1,176 @@
+"""Slide: pieces of a query along a reference -> the highest cosine of each, at every tempo ratio and transposition.
+
+The products of all frames of the query with all frames of the reference are one matrix product per transposition; a
+piece at a tempo ratio is then a sum of them along a line of that slope. Fourier transforms of stretched pieces give the
+same and take three times as long (benchmarks/correlate.py).
+"""
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+
+SPANS = (1, 2)  # pieces that are compared as one
+_AT_ONCE = 32  # pieces whose products are in memory at once
+_QUIET = 0.1  # of the median energy; quieter patches are compared as if they had that
+_BLOCK = 512  # places of which the sums stay in the fastest memory
+_NOWHERE = np.float32(-1)  # where a span does not fit
+
+
+class Lines:
+    """The lines along which pieces of so many frames are laid at each tempo ratio (query / reference)."""
+
+    def __init__(self, tempi: NDArray[np.float64], piece: int) -> None:
+        self.piece = piece
+        self.offsets = np.round(np.arange(piece) * tempi[:, None]).astype(np.int64)  # (tempi, piece) reference frames
+        self.lengths = np.round(piece * tempi).astype(np.int64)  # (tempi,) reference frames that a piece covers
+
+    @property
+    def reach(self) -> int:
+        """Reference frames that the longest span covers."""
+        return int(self.lengths.max()) * SPANS[-1]
+
+
+class Asked:
+    """The pieces of a query at every transposition."""
+
+    def __init__(self, frames: Tensor, transpositions: NDArray[np.int64], piece: int) -> None:
+        """`frames`: (frames, bins), of which whole pieces are kept; at least one is needed."""
+        self.pieces = len(frames) // piece
+        kept = frames[: self.pieces * piece]
+        self.frames = torch.stack([_lowered(kept, int(semitones)) for semitones in transpositions])
+        energy = self.frames.square().sum(2).reshape(len(transpositions), self.pieces, piece).sum(2).T
+        usual = float(kept.square().sum(1).reshape(self.pieces, piece).sum(1).median())
+        runs = [sum(energy[k : self.pieces - span + 1 + k] for k in range(span)) for span in SPANS]
+        # (pieces - span + 1, transpositions) one over the norm; of quiet ones as if they were a tenth of the median
+        self.scales = [
+            run.clamp(min=max(_QUIET * span * usual, 1e-6)).rsqrt().numpy() for span, run in zip(SPANS, runs)
+        ]
+
+
+class Held:
+    """A reference, with what every comparison needs of it."""
+
+    def __init__(self, frames: Tensor, lines: Lines) -> None:
+        """`frames`: (frames, bins)."""
+        padded = pad(frames, (0, 0, 0, lines.reach))
+        self.frames = padded.T.contiguous()  # (bins, places)
+        energy = torch.cat([torch.zeros(1, dtype=torch.double), padded.square().sum(1).double().cumsum(0)])
+        self.places = [np.maximum(len(frames) - span * lines.lengths + 1, 0) for span in SPANS]  # per span: (tempi,)
+        self.scales = [
+            np.stack([_scales(energy, span * length, count) for length, count in zip(lines.lengths, counts)])
+            for span, counts in zip(SPANS, self.places)
+        ]
+
+
+def highest(asked: Asked, held: list[Held], lines: Lines) -> NDArray[np.float32]:
+    """(pieces, spans, tempi, transpositions, references): highest cosine anywhere; -1 where a span does not fit."""
+    tempi, transpositions = len(lines.lengths), len(asked.frames)
+    peaks = np.full((len(held), transpositions, asked.pieces, len(SPANS), tempi), _NOWHERE, np.float32)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        waiting: deque[Future] = deque()
+        for i, reference in enumerate(held):
+            for first in range(0, asked.pieces, _AT_ONCE):
+                chosen = slice(first * lines.piece, (first + _AT_ONCE + SPANS[-1] - 1) * lines.piece)
+                for j in range(transpositions):
+                    products = (asked.frames[j, chosen] @ reference.frames).numpy()
+                    products = products.reshape(-1, lines.piece, products.shape[1])
+                    # The last piece is there for the span that the one before it begins; its own values come next time.
+                    out = peaks[i, j, first : first + len(products)]
+                    arguments = products, lines.offsets, lines.lengths, *reference.scales, *reference.places, out
+                    waiting.append(pool.submit(_highest, *arguments))
+                    while len(waiting) > torch.get_num_threads():
+                        waiting.popleft().result()
+        for future in waiting:
+            future.result()
+    return _scaled(peaks, asked)
+
+
+def _scaled(peaks: NDArray[np.float32], asked: Asked) -> NDArray[np.float32]:
+    """Sums over the norms of the reference's patches -> cosines, in the order the caller knows."""
+    peaks = peaks.transpose(2, 3, 4, 1, 0)  # (pieces, spans, tempi, transpositions, references)
+    for k, scales in enumerate(asked.scales):
+        there = peaks[: len(scales), k]
+        np.multiply(there, scales[:, None, :, None], out=there, where=there != _NOWHERE)
+    return np.ascontiguousarray(peaks)
+
+
+def _scales(energy: Tensor, frames: int, places: int) -> NDArray[np.float32]:
+    """One over the norms of the patches of so many frames at the first `places`, 0 at the others."""
+    found = torch.zeros(len(energy) - 1)
+    if places:
+        patches = (energy[frames : frames + places] - energy[:places]).float().clamp(min=0)
+        found[:places] = torch.maximum(patches, _QUIET * patches.median()).clamp(min=1e-6).rsqrt()
+    return found.numpy()
+
+
+def _lowered(frames: Tensor, semitones: int) -> Tensor:
+    """(frames, bins) as if so many semitones lower; what enters at the edge is silent."""
+    bins = frames.shape[1]
+    kept = frames[:, max(semitones, 0) : bins + min(semitones, 0)]
+    return pad(kept, (max(-semitones, 0), max(semitones, 0)))
+
+
+@njit(nogil=True, cache=True)
+def _highest(products, offsets, lengths, scales, scales_of_two, places, places_of_two, out):
+    """Fill out (pieces, 2, tempi) from products (pieces, frames of a piece, places of the reference)."""
+    pieces, frames, width = products.shape
+    tempi = len(lengths)
+    before, sums = np.zeros((tempi, width), np.float32), np.zeros((tempi, width), np.float32)
+    for p in range(pieces):
+        for low in range(0, width, _BLOCK):
+            for i in range(tempi):
+                high = min(low + _BLOCK, width - offsets[i, frames - 1])
+                if high > low:
+                    _along(sums[i, low:high], products[p], offsets[i], low, high)
+        for i in range(tempi):
+            if places[i] > 0:
+                out[p, 0, i] = _top(sums[i, : places[i]], scales[i])
+            if p > 0 and places_of_two[i] > 0:
+                second = sums[i, lengths[i] : lengths[i] + places_of_two[i]]
+                out[p - 1, 1, i] = _top_of_two(before[i, : places_of_two[i]], second, scales_of_two[i])
+        before, sums = sums, before
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _along(sums, products, offsets, low, high):
+    """sums = the products of all frames, each `offsets` further on; slices, so that the loop is one of vectors."""
+    sums[:] = 0
+    for k in range(0, len(offsets) - len(offsets) % 4, 4):
+        a, b, c, d = offsets[k], offsets[k + 1], offsets[k + 2], offsets[k + 3]
+        _add(
+            sums,
+            products[k, low + a : high + a],
+            products[k + 1, low + b : high + b],
+            products[k + 2, low + c : high + c],
+            products[k + 3, low + d : high + d],
+        )
+    for k in range(len(offsets) - len(offsets) % 4, len(offsets)):
+        sums += products[k, low + offsets[k] : high + offsets[k]]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _add(sums, a, b, c, d):
+    for r in range(sums.size):
+        sums[r] += a[r] + b[r] + c[r] + d[r]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _top(sums, scales):
+    best = np.float32(-1e30)
+    for r in range(sums.size):
+        best = max(best, sums[r] * scales[r])
+    return best
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _top_of_two(first, second, scales):
+    best = np.float32(-1e30)
+    for r in range(first.size):
+        best = max(best, (first[r] + second[r]) * scales[r])
+    return best

@@ -1,0 +1,58 @@
+"""Contrast network: untrained it is the plain contrast; what it learns still moves with pitch and time."""
+
+import numpy as np
+import pytest
+import torch
+
+from encoder import contrast
+from encoder.contrast import Contrast
+from encoder.contrast_network import ContrastNetwork, LearnedContrast
+
+SMALL = LearnedContrast(channels=4, dilations=((1, 1), (2, 1)))
+
+
+def network(*, seed=None):
+    built = ContrastNetwork(SMALL, Contrast(), bins=128).eval()
+    if seed is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for parameter in built.last.parameters():
+                torch.nn.init.normal_(parameter, std=0.5)
+    return built
+
+
+def spectrum(*, frames=200, seed=0):
+    return torch.randn(128, frames, generator=torch.Generator().manual_seed(seed)) * 5 - 40
+
+
+def test_untrained_it_gives_the_plain_contrast():
+    found, plain = network().features(spectrum(frames=201)), contrast.features(spectrum(frames=201))
+    assert found.dtype == np.uint8
+    assert found.shape == (100, 85)
+    assert np.abs(found.astype(int) - plain).max() <= 1  # sums in another order
+
+
+def test_what_it_has_learned_changes_the_features_and_stays_positive():
+    values = network(seed=1)(spectrum()[None])
+    assert values.shape == (1, 85, 100)
+    assert values.min() >= 0
+    assert (values - network()(spectrum()[None])).abs().max() > 0.1
+
+
+def test_features_move_with_time_and_pitch():
+    trained, sound = network(seed=1), torch.full((128, 240), -60.0)
+    sound[40:80, 60:180] = spectrum(frames=120, seed=2)[40:80] + 20
+    features = trained.features(sound).astype(int)
+    later = trained.features(torch.roll(sound, 8, dims=1)).astype(int)  # 8 frames of the spectrum are 4 of features
+    higher = trained.features(torch.roll(sound, 18, dims=0)).astype(int)  # 18 bins are an octave
+    assert np.abs(later[30:90] - features[26:86]).max() <= 2
+    assert np.abs(higher[30:90, 32:70] - features[30:90, 20:58]).max() <= 2
+
+
+def test_less_than_a_pool_gives_no_frames():
+    assert network().features(spectrum(frames=1)).shape == (0, 85)
+
+
+def test_sizes_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="0 channels in 4 blocks, expected 1 or more"):
+        LearnedContrast(channels=0)

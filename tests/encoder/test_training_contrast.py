@@ -1,0 +1,91 @@
+"""Training the contrast network: the geometry undoes the warp, it learns, and it goes on where it stopped."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from encoder import checkpoint
+from encoder.checkpoint import CheckpointError
+from encoder.encode import KINDS, Encoder
+from encoder.systems import PUBLISHED
+from encoder.training import contrast
+from encoder.training.augment import Views
+from encoder.training.schedule import Schedule
+
+SHORT = Schedule(epochs=2, steps=3, batch=8, chunk=8, learning_rate=5e-3, warmup=1, validation_pairs=12)
+
+
+@pytest.fixture(scope="module")
+def trained(cache, saved, tmp_path_factory):
+    out = tmp_path_factory.mktemp("contrast")
+    return list(contrast.train(cache, saved, out, schedule=SHORT)), out
+
+
+def test_features_played_back_at_their_tempo_are_those_of_the_original():
+    original = torch.rand(1, 3, 41)
+    ramp = torch.arange(41.0).expand(1, 1, 41)
+    # Twice as fast, around the middle (frame 20): frame 20 + k of the original is frame 20 + k / 2 of the fast one.
+    assert contrast.played_back(ramp, torch.tensor([2.0]), torch.tensor([0.0]), 5)[0, 0].tolist() == [
+        19,
+        19.5,
+        20,
+        20.5,
+        21,
+    ]
+    assert contrast.played_back(ramp, torch.tensor([1.0]), torch.tensor([0.5]), 3)[0, 0].tolist() == [19.5, 20.5, 21.5]
+    still = contrast.played_back(original, torch.tensor([1.0]), torch.tensor([0.0]), 41)
+    assert torch.allclose(still, original)
+
+
+def test_lowered_features_move_down_and_leave_silence():
+    features = torch.arange(1.0, 5).reshape(1, 4, 1).repeat(2, 1, 1)
+    found = contrast.lowered(features, torch.tensor([1, -2]))[:, :, 0].tolist()
+    assert found == [[2, 3, 4, 0], [0, 0, 1, 2]]
+
+
+def test_neither_own_tracks_nor_what_lies_over_a_query_are_wrong():
+    tracks, covers = torch.tensor([4, 7, 4]), torch.tensor([[9, -1], [4, -1], [7, 9]])
+    views = Views(torch.zeros(3), torch.zeros(3), tracks, None, covers)
+    # Rows are references 4, 7, 4; query 1 is covered by track 4, query 2 by track 7.
+    assert contrast.may_be_alike(views).tolist() == [[True, True, True], [False, True, True], [True, True, True]]
+
+
+def test_training_moves_the_contrast_network_and_nothing_else(trained, saved):
+    records, out = trained
+    assert [(r.epoch, r.pairs) for r in records] == [(1, 24), (2, 48)]
+    before, after = checkpoint.load(saved, *KINDS), checkpoint.load(out / contrast.FILE, *KINDS)
+    assert before.config.contrast is None
+    assert after.config == replace(before.config, contrast=after.config.contrast)
+    assert all(torch.equal(after.weights[name], weights) for name, weights in before.weights.items())
+    assert after.weights["contrast.last.weight"].abs().max() > 0  # zero when untrained
+    assert after.provenance["contrast"]["started_from"] == before.digest
+
+
+def test_the_checkpoint_encodes_with_what_was_learned(trained, saved):
+    waveform = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
+    plain, learned = (Encoder(path).encode_waveform(waveform) for path in (saved, trained[1] / contrast.FILE))
+    assert plain.contrast.shape == learned.contrast.shape
+    assert not np.array_equal(plain.contrast, learned.contrast)
+    np.testing.assert_allclose(plain.fingerprints, learned.fingerprints, atol=1e-5)
+
+
+def test_a_run_stopped_after_an_epoch_goes_on_as_if_it_had_not_been(cache, saved, trained, tmp_path):
+    next(contrast.train(cache, saved, tmp_path, schedule=SHORT))
+    (last,) = contrast.train(cache, saved, tmp_path, schedule=SHORT)
+    assert last.epoch == 2
+    assert last.loss == pytest.approx(trained[0][1].loss, rel=1e-4)
+    assert list(contrast.train(cache, saved, tmp_path, schedule=SHORT)) == []
+
+
+def test_settings_of_another_run_are_refused(cache, saved, trained):
+    with pytest.raises(ValueError, match="belongs to other settings"):
+        next(contrast.train(cache, saved, trained[1], schedule=replace(SHORT, seed=2)))
+
+
+def test_a_system_on_a_mel_spectrum_is_refused(cache, tmp_path):
+    path = tmp_path / "published.safetensors"
+    checkpoint.save(path, PUBLISHED, PUBLISHED.build(), provenance={})
+    with pytest.raises(CheckpointError, match="neuralsampleid-published has no log-frequency spectrum"):
+        next(contrast.train(cache, path, tmp_path / "out", schedule=SHORT))
