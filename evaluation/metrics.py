@@ -28,7 +28,8 @@ All queries. `evaluate` takes the columns of results.parquet.
                              sample-free query its best score, -inf where nothing was returned.
     false_alarm_rate         share of the sample-free queries that the peer answers at its own operating point.
     recall_at_P_percent      share of the sampled queries whose first-ranked reference is relevant and scores above the
-                             lowest threshold that at most P % of the sample-free queries exceed. Of n such queries
+                             lowest threshold that at most P % of the sample-free queries exceed; where a system states
+                             confidences, the threshold is one of confidence. Of n sample-free queries
                              floor(n P / 100) may exceed it: with n < 100, "1 %" means none of these n, and a true rate
                              of up to about 3 / n cannot be told from 0.
     calibration_error        expected calibration error: top answers, those of sample-free queries too, in 10 bins of
@@ -258,16 +259,25 @@ def evaluate(columns: Columns, counts: Counts | None = None) -> dict[str, NDArra
     return {key: values[key] for key in KEYS}
 
 
+def _sureness(columns: Columns) -> NDArray[np.float64]:
+    """(queries,) what a threshold stands on: the best answer's confidence where all have one, else its score."""
+    answered = ~np.isnan(np.asarray(columns["top_score"], float))
+    stated = np.asarray(columns["confidence"], float)
+    chosen = columns["top_score"] if np.isnan(stated[answered]).any() else stated
+    return np.where(answered, chosen, -np.inf)
+
+
 def _detection(columns: Columns, counts: Counts) -> dict[str, NDArray[np.float64]]:
     """The metrics that set sampled against sample-free queries."""
     sampled = np.asarray(columns["relevant"]) > 0
     of, free = counts[..., sampled], counts[..., ~sampled]
     top, true = (np.where(np.isnan(columns[name]), -np.inf, columns[name]) for name in ("top_score", "true_score"))
-    right, wrong = top[sampled], top[~sampled]
+    wrong = top[~sampled]
+    sure = _sureness(columns)
     correct = np.asarray(columns["correct"], bool)[sampled]
     recalls = {
         f"recall_at_{percent}_percent": recall_at_false_alarms(
-            right, correct, wrong, false_alarms=percent / 100, counts=of, negative_counts=free
+            sure[sampled], correct, sure[~sampled], false_alarms=percent / 100, counts=of, negative_counts=free
         )
         for percent in (1, 5)
     }

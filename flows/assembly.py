@@ -8,6 +8,8 @@ from encoder import allocator
 from encoder.encode import Encoder
 from flows.settings import Settings
 from reranker import checkpoint as reranker_checkpoint
+from reranker import confidence
+from reranker.confidence import Calibration
 from reranker.correlate import Correlator
 from reranker.search import Searcher
 from store.catalogue import Track
@@ -53,13 +55,27 @@ def references(settings: Settings, made_by: Encoder, *, read_only: bool = False,
 
 
 def searcher(settings: Settings, stored: References, asking: Encoder) -> Searcher:
-    """Ready to answer, ranking as the settings say; ValueError where the encoder lacks what that needs."""
-    ranking, classifier, correlator = settings.ranking, None, None
+    """Ready to answer, ranking as the settings say.
+
+    ValueError where the encoder lacks what that needs, CalibrationError where the user's calibration is of other scores
+    or cannot promise the false-alarm rate of the settings.
+    """
+    ranking, classifier, correlator, calibration = settings.ranking, None, None, None
     if ranking.by == "correlation":
         correlator = Correlator()
+        calibration = _calibration(settings, asking, correlator)
     elif ranking.by == "reranker":
         classifier = reranker_checkpoint.load(settings.reranker, encoder=asking.digest).to(asking.device)
-    return Searcher(asking, stored, classifier, ranking, correlator=correlator)
+    return Searcher(asking, stored, classifier, ranking, correlator=correlator, calibration=calibration)
+
+
+def _calibration(settings: Settings, asking: Encoder, correlator: Correlator) -> Calibration | None:
+    """The user's own, where `asid calibrate` has left one, else the shipped one; None where that is of other scores."""
+    own = settings.data / "calibration.json"
+    if settings.calibration is not None or own.is_file():
+        return confidence.load(settings.calibration or own)
+    scoring = confidence.scoring(settings.ranking, correlator.correlation)
+    return confidence.shipped_for(encoder=asking.digest, scoring=scoring)
 
 
 def the_track(stored: References, wanted: str) -> Track:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import click
 
+from flows.cli_calibrate import calibrate
 from flows.cli_evaluate import dashboard, evaluate
+from flows.cli_find import find, verify
 from flows.options import (
     PATH,
     OneLineErrors,
@@ -29,6 +31,9 @@ def main(debug: bool) -> None:
     """Automatic sample identification: which recordings does a track sample, and where."""
 
 
+main.add_command(find)
+main.add_command(verify)
+main.add_command(calibrate)
 main.add_command(evaluate)
 main.add_command(dashboard)
 
@@ -54,53 +59,6 @@ def ingest(paths: tuple[Path, ...], retry: bool, as_json: bool, **given) -> None
     click.echo(json.dumps(show.summary_json(summary), indent=2) if as_json else show.summary_text(summary))
     failed = {outcome.path for outcome in summary.having("failed")}
     if len(failed) == len(summary.outcomes) or failed.intersection(path.absolute() for path in paths):
-        raise SystemExit(1)
-
-
-@main.command()
-@click.argument("queries", nargs=-1, required=True, type=PATH)
-@click.option("--top", type=click.IntRange(1), help="Matches shown per query.  [default: 5]")
-@click.option("--min-score", type=float, help="Show only matches with at least this score.")
-@click.option(
-    "--rank-by",
-    type=click.Choice(["correlation", "reranker", "similarity"]),
-    help="Correlate references with the query (finds most), or rank by candidates.  [default: correlation]",
-)
-@click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
-@click.option(
-    "--reranker",
-    type=PATH,
-    help="Rank by this reranker checkpoint.  [default with --rank-by reranker: the shipped one]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON (its form: README, Output).")
-@catalogue_options
-def find(
-    queries: tuple[Path, ...],
-    top: int | None,
-    min_score: float | None,
-    rank_by: str | None,
-    include_self: bool,
-    as_json: bool,
-    **given,
-) -> None:
-    """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
-    rank_by = rank_by or ("reranker" if given["reranker"] else None)
-    settings = read_settings(**given, ranking={"by": rank_by, "top": top, "minimum": min_score, "surplus": min_score})
-    from flows import answers, assembly
-
-    encoder = assembly.encoder(settings)
-    with assembly.references(settings, encoder, read_only=True) as references:
-        searcher = assembly.searcher(settings, references, encoder)
-        replies = []
-        for query in queries:
-            replies.append(reply := answers.answer(searcher, query, include_self=include_self))
-            if reply.error:
-                click.echo(f"asid: {answers.to_text(reply)}", err=True)
-            elif not as_json:
-                click.echo(answers.to_text(reply))
-    if as_json:
-        click.echo(json.dumps(answers.to_json(replies), indent=2))
-    if any(reply.error for reply in replies):
         raise SystemExit(1)
 
 
@@ -191,7 +149,7 @@ def multitracks(directory: Path, count: int) -> None:
 
 @main.group()
 def train() -> None:
-    """Train an encoder or a reranker."""
+    """Train an encoder, its contrast network, or a reranker."""
 
 
 @train.command("encoder")
@@ -214,6 +172,26 @@ def train_encoder(
     recipe = systems.named(system)
     recipe = replace(recipe, schedule=changed(recipe.schedule, changes))
     click.echo(train_encoder(cache, recipe, out, start=start, device=device, resume=resume, progress=show.epoch))
+
+
+@train.command("contrast")
+@click.argument("cache", type=PATH)
+@click.option("--encoder", type=PATH, help="Encoder checkpoint to begin with.  [default: the shipped one]")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
+@training_options
+def train_contrast(
+    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
+) -> None:
+    """Train what correlation looks at: the contrast network of an encoder, which stays as it is otherwise."""
+    prepare_prefect(out)
+    from encoder.training.contrast import SCHEDULE
+    from flows import show
+    from flows.train import train_contrast
+
+    schedule = changed(SCHEDULE, changes)
+    click.echo(
+        train_contrast(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
+    )
 
 
 @train.command("reranker")

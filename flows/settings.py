@@ -9,6 +9,7 @@
     [ranking]
     candidates = 5
     threshold = 0.5
+    false_alarms = 0.05    # share of sample-free queries that may be answered
 
 Addresses may also come from ASID_DATA, ASID_MILVUS_URI and ASID_LEDGER_URL; secrets only from the environment
 (ASID_MILVUS_TOKEN).
@@ -36,13 +37,14 @@ class Settings:
     ledger_url: str | None = None  # None: SQLite, a file under `data`
     encoder: Path | None = None  # checkpoint; None: the shipped one
     reranker: Path | None = None
+    calibration: Path | None = None  # None: calibration.json under `data` where it is there, else the shipped one
     device: str = "cpu"
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)  # tracks encoded at the same time
     ranking: Ranking = Ranking()
     index: IndexSettings = IndexSettings()
 
     def __post_init__(self) -> None:
-        for name in ("data", "encoder", "reranker"):
+        for name in ("data", "encoder", "reranker", "calibration"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
         if self.workers < 1:

@@ -19,6 +19,7 @@ from store.catalogue import Track
 from store.segment_ids import index_of, track_of
 
 Span = tuple[float, float]  # start and end in seconds
+UNCALIBRATED = 120.0  # score from which a correlated reference is returned without calibration
 _GAP = 2.0  # seconds between hits, in query and in reference, up to which they belong to one occurrence
 
 
@@ -53,7 +54,7 @@ class Match:
 
     reference: Track
     score: float
-    confidence: float | None  # probability of being right; None until calibrated
+    confidence: float | None  # probability of being right; None without a calibration
     occurrences: tuple[Occurrence, ...]
 
 
@@ -69,13 +70,16 @@ class Ranking:
     # survives more than once; a lone candidate is no match.
     minimum: float = 1.0
     shortlist: int = 20  # references that are correlated with the query, at least
-    effort: float = 1200.0  # seconds of query times references up to which more of them are; about 10 ms CPU each
-    surplus: float = 120.0  # score of a correlated reference under which it is not returned
+    effort: float = 6000.0  # seconds of query times references up to which more of them are; under 1 ms CPU each
+    false_alarms: float = 0.01  # share of sample-free queries that may be answered; needs a calibration
+    surplus: float | None = None  # score from which a correlated reference is returned, whatever its confidence
     top: int = 5  # matches returned
 
     def __post_init__(self) -> None:
         if self.by not in get_args(Ranking.__annotations__["by"]):
             raise ValueError(f"ranking: by is {self.by!r}, expected correlation, reranker or similarity")
+        if not 0 < self.false_alarms < 1:
+            raise ValueError(f"ranking: false_alarms is {self.false_alarms}, expected between 0 and 1; 1 % is 0.01")
         for name in ("candidates", "wide", "shortlist", "top"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ranking: {name} is {getattr(self, name)}, expected 1 or more")

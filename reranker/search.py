@@ -4,6 +4,7 @@ encode -> candidates (Milvus) -> a short list of references -> contrast features
                               or -> node matrices (Zarr) -> scores (cross-attention)      -> ranked matches
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ import torch
 
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
-from reranker import rank
-from reranker.correlate import Correlator
+from reranker import confidence, rank
+from reranker.confidence import Calibration
+from reranker.correlate import Correlator, Explanation
 from reranker.cross_attention import CrossAttention
 from reranker.rank import Match, Ranking, Scored
 from store.candidates import Candidates
@@ -32,6 +34,8 @@ class Answer:
     query: Path
     duration: float  # seconds that hold segments
     matches: tuple[Match, ...]
+    sample_free: float | None = None  # probability that no compared reference is sampled; None without a calibration
+    false_alarms: float | None = None  # share of sample-free queries that are answered; None: a score was the bar
 
 
 class Searcher:
@@ -45,9 +49,13 @@ class Searcher:
         ranking: Ranking = Ranking(),
         *,
         correlator: Correlator | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """Without a classifier, candidates keep their similarity as score. With a correlator the best of them only say
-        which references are explained; ValueError where the encoder has no contrast features to correlate."""
+        which references are explained; ValueError where the encoder has no contrast features to correlate.
+        A calibration gives confidences and the bar; CalibrationError where it is of other scores or cannot promise so
+        few false alarms.
+        """
         if correlator is not None and not all(encoder.contrast):
             raise ValueError(
                 f"system {encoder.system.name} has no contrast features to correlate; "
@@ -55,7 +63,13 @@ class Searcher:
             )
         self.encoder, self.references = encoder, references
         self.classifier, self.ranking = classifier, ranking
-        self.correlator = correlator
+        self.correlator, self.calibration = correlator, calibration
+        self.threshold: float | None = None  # confidence above which a match is returned; None: a score is the bar
+        if calibration is not None:
+            correlation = correlator.correlation if correlator else None
+            calibration.require(encoder=encoder.digest, scoring=confidence.scoring(ranking, correlation))
+            if ranking.surplus is None:
+                self.threshold = calibration.threshold(ranking.false_alarms)
 
     def __call__(self, path: Path, *, include_self: bool = False) -> Answer:
         """Matches of the track at `path`; raises AudioError, IndexUnavailable, MissingNodeMatrix.
@@ -63,18 +77,41 @@ class Searcher:
         A reference that is the very same file is left out unless `include_self`.
         """
         query = self.encoder.encode(path)
-        scored = self.score(query, exclude=() if include_self else self._itself(path))
-        kept = tuple(match for match in self.matches(scored, query) if match.score >= self.minimum)
-        return Answer(query=path, duration=self._duration(query), matches=kept[: self.ranking.top])
+        itself = () if include_self else self._itself(path)
+        ranked = self.matches(self.score(query, exclude=itself), query, exclude=itself)
+        return Answer(
+            query=path,
+            duration=self._duration(query),
+            matches=tuple(match for match in ranked if self.enough(match))[: self.ranking.top],
+            sample_free=None if self.calibration is None else math.prod(1 - match.confidence for match in ranked),
+            false_alarms=None if self.threshold is None else self.ranking.false_alarms,
+        )
+
+    def enough(self, match: Match) -> bool:
+        """Whether a match is returned: sure enough, or where a score is the bar, of that score."""
+        return match.score >= self.minimum if self.threshold is None else match.confidence > self.threshold
 
     @property
-    def minimum(self) -> float:
-        """Score from which a match is returned."""
-        return self.ranking.minimum if self.correlator is None else self.ranking.surplus
+    def minimum(self) -> float | None:
+        """Score from which a match is returned; None where its confidence decides."""
+        if self.threshold is not None:
+            return None
+        if self.correlator is None:
+            return self.ranking.minimum
+        return rank.UNCALIBRATED if self.ranking.surplus is None else self.ranking.surplus
 
-    def matches(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
+    def matches(self, scored: Scored, query: Encoding, *, exclude: Sequence[int] = ()) -> tuple[Match, ...]:
         """Every reference that is left to rank, best first, whether or not it is enough for an answer."""
-        return self._by_candidates(scored, query) if self.correlator is None else self._by_correlation(scored, query)
+        if self.correlator is None:
+            return self._by_candidates(scored, query)
+        return self._by_correlation(self.listed(scored, query, exclude=exclude), query)
+
+    def listed(self, scored: Scored, query: Encoding, *, exclude: Sequence[int] = ()) -> list[int]:
+        """Track numbers that are correlated with the query: those with the best candidates, or all if there is time."""
+        size = self.ranking.size(len(query.contrast) * query.hop)
+        if self.references.counts().stored > size:
+            return rank.shortlist(scored, size)
+        return [track.number for track in self.references.catalogue.tracks("stored") if track.number not in exclude]
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
         """Every candidate of the query with its best score, window by window; track numbers to `exclude` stay away."""
@@ -99,15 +136,23 @@ class Searcher:
             for n, score in totals.items()
         )
 
-    def _by_correlation(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
-        """The short list, ranked by how well each reference explains the query."""
-        listed = rank.shortlist(scored, self.ranking.size(len(query.contrast) * query.hop))
+    def _by_correlation(self, listed: Sequence[int], query: Encoding) -> tuple[Match, ...]:
+        """The listed references, ranked by how well each explains the query."""
         explained = self.correlator(query.features, self.references.features(listed))
         tracks = self.references.tracks(explained)
+        sure = self._confidences(list(explained.values()), query)
         return tuple(
-            Match(reference=tracks[n], score=found.score, confidence=None, occurrences=found.occurrences)
-            for n, found in explained.items()
+            Match(reference=tracks[n], score=found.score, confidence=c, occurrences=found.occurrences)
+            for (n, found), c in zip(explained.items(), sure, strict=True)
         )
+
+    def _confidences(self, explained: Sequence[Explanation], query: Encoding) -> Sequence[float | None]:
+        """Of each reference compared with the query."""
+        if self.calibration is None or not explained:
+            return [None] * len(explained)
+        seconds = len(query.contrast) * query.hop
+        evidence = confidence.of_ranking([found.score for found in explained], seconds=seconds)
+        return self.calibration.confidences(evidence).tolist()
 
     @torch.inference_mode()
     def _window(self, query: Encoding, candidates: Candidates, window: slice) -> Scored:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evaluation import bootstrap, metrics
 from evaluation.bootstrap import DRAWS
-from evaluation.pages import drawing
+from evaluation.pages import confidences, drawing
 from evaluation.pages.drawing import LIGHT, Look, Theme, wilson
 
 _SPREAD = 0.6180339887  # golden ratio: dots spread evenly over the height of their strip, without chance
@@ -60,6 +60,7 @@ def draw(frame: pd.DataFrame, theme: Theme = LIGHT, *, seed: int = 1, draws: int
     figures = {
         "precision_recall": precision_recall(frame, theme),
         "score_distributions": score_distributions(frame, theme),
+        "reliability": confidences.diagram(frame, theme),
     }
     for feature in (QUERY_LENGTH, SAMPLE_LENGTH, TEMPO_RATIO, LEVEL):
         figures[f"hit_rate_by_{feature.name.replace(' ', '_')}"] = hit_rate(

@@ -26,8 +26,9 @@ from evaluation.peers import similarity
 from evaluation.peers.interface import Found, Progress, Response
 from evaluation.protocols import STRICT, Protocol, Rule
 from reranker import checkpoint as reranker_checkpoint
-from reranker import rank
+from reranker import confidence, rank
 from reranker.checkpoint import Reranker
+from reranker.confidence import Calibration
 from reranker.correlate import Correlator
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from reranker.rank import Occurrence, Ranking, Scored
@@ -51,13 +52,14 @@ class Neural:
         classifier: CrossAttention | None,
         classifier_digest: str = "",
         correlator: Correlator | None = None,
+        calibration: Calibration | None = None,
         protocol: Protocol = STRICT,
         ranking: Ranking = Ranking(),
     ) -> None:
         self.name, self.about = name, about
         self._folder = folder / f"encoder-{encoder.digest[:16]}"
         self._encoder, self._classifier, self._correlator = encoder, classifier, correlator
-        self._protocol, self._ranking = protocol, ranking
+        self._calibration, self._protocol, self._ranking = calibration, protocol, ranking
         self._stored: References | None = None
         self._ids: dict[int, str] = {}  # track number -> track id
         self._strangers: list[int] = []  # stored for another benchmark
@@ -65,13 +67,15 @@ class Neural:
         version = metadata.version("asid")
         explained = repr(correlator.correlation) if correlator else ""
         self.facts: dict[str, Any] = {
-            "digest": f"{version} {encoder.digest} {classifier_digest or similarity.RULE} {explained} {ranking}",
+            "digest": f"{version} {encoder.digest} {classifier_digest or similarity.RULE} {explained} {ranking} "
+            f"{calibration.digest if calibration else ''}",
             "version": version,
             "system": encoder.system.name,
             "encoder": encoder.digest,
             "reranker": classifier_digest or None,
             "correlation": explained or None,
-            "operating_point": ranking.surplus if correlator else self._bar,
+            "calibration": calibration.digest if calibration else None,
+            "operating_point": self._bar,  # of a correlated peer it is told once it is open
         }
 
     def prepare(self, catalogue: Mapping[str, Path], progress: Progress) -> None:
@@ -143,7 +147,11 @@ class Neural:
         self._strangers = [track.number for track in stored if track.number not in self._ids]
         self.facts["failed"] = {ids[track.path]: track.reason for track in tracks if track.state == "failed"}
         self.facts["segments"] = sum(track.segments for track in tracks)
-        if self._classifier is None and self._correlator is None:
+        if self._correlator is not None:
+            searcher = self._searcher()
+            self.facts["operating_point"] = searcher.minimum
+            self.facts["false_alarms"] = None if searcher.threshold is None else self._ranking.false_alarms
+        elif self._classifier is None:
             here = [track for track in tracks if track.state == "stored"]
             candidates = self._protocol.full.candidates
             self._bar = similarity.bar(
@@ -155,9 +163,9 @@ class Neural:
 
     def _correlated(self, query: Encoding, excluded: Sequence[int], began: float) -> Response:
         """The product itself: the short list, ranked by how well each reference explains the query."""
-        searcher = Searcher(self._encoder, self._stored, None, self._ranking, correlator=self._correlator)
+        searcher = self._searcher()
         scored = searcher.score(query, exclude=excluded)
-        matches = searcher.matches(scored, query)
+        matches = searcher.matches(scored, query, exclude=excluded)
         found = tuple(
             Found(
                 reference=self._ids[m.reference.number],
@@ -169,10 +177,14 @@ class Neural:
         )
         return Response(
             found=found,
-            candidates=frozenset(self._ids[int(number)] for number in np.unique(track_of(scored.segment_ids))),
-            answered=bool(found) and found[0].score >= searcher.minimum,
+            candidates=frozenset(self._ids[number] for number in searcher.listed(scored, query, exclude=excluded)),
+            answered=any(map(searcher.enough, matches)),
             seconds=time.perf_counter() - began,
         )
+
+    def _searcher(self) -> Searcher:
+        how = {"correlator": self._correlator, "calibration": self._calibration}
+        return Searcher(self._encoder, self._stored, None, self._ranking, **how)
 
     def _excluded(self, query: Query) -> list[int]:
         return [*self._strangers, *(number for number, name in self._ids.items() if name in query.aliases)]
@@ -236,6 +248,11 @@ def load(
     if reranker is not None:
         classifier = reranker_checkpoint.load(reranker, encoder=loaded.digest).to(loaded.device)
         digest = checkpoint.load(reranker, Reranker, CrossAttentionConfig).digest
+    correlator = Correlator() if correlated and all(loaded.contrast) else None
+    calibration = None
+    if correlator is not None:
+        scoring = confidence.scoring(Ranking(), correlator.correlation)
+        calibration = confidence.shipped_for(encoder=loaded.digest, scoring=scoring)
     return Neural(
         folder,
         name=name,
@@ -243,7 +260,8 @@ def load(
         encoder=loaded,
         classifier=classifier,
         classifier_digest=digest,
-        correlator=Correlator() if correlated and all(loaded.contrast) else None,
+        correlator=correlator,
+        calibration=calibration,
         protocol=protocol,
     )
 

@@ -11,8 +11,9 @@ import torch
 from encoder.audio import AudioError
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
-from reranker import search
-from reranker.correlate import Correlator
+from reranker import confidence, search
+from reranker.confidence import Calibration, CalibrationError, Model
+from reranker.correlate import Correlation, Correlator, Explanation
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from reranker.rank import Ranking, Scored, shortlist
 from reranker.search import Searcher
@@ -299,3 +300,74 @@ def test_the_short_list_begins_with_the_best_single_candidates():
         query_indices=np.zeros(4, np.int64), segment_ids=ids, scores=np.array([0.5, 0.9, 0.8, 0.9], np.float32)
     )
     assert shortlist(scored, 2) == [1, 3]  # 0.9 and 0.9, by number; 2 has 0.8
+
+
+class Explains:
+    """A correlator whose scores are stated by track number."""
+
+    correlation = Correlation()
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def __call__(self, query, references):
+        ranked = sorted(references, key=lambda number: -self.scores[number])
+        return {
+            n: Explanation(score=self.scores[n], tempo_ratio=1.0, transposition=0.0, occurrences=()) for n in ranked
+        }
+
+
+def calibrated(store, encoder, scores, *, queries=300, ranking=Ranking()):
+    """log odds = log(1 + score) - log(1 + rival); best answers to sample-free queries have log odds up to 2."""
+    model = Model(features=("score", "rival"), means=(0, 0), spreads=(1, 1), weights=(1, -1), intercept=0.0)
+    scoring = confidence.scoring(Ranking(), Correlation())
+    false = tuple((2.0 * n / queries,) for n in range(1, queries + 1))
+    fitted = Calibration(encoder=encoder.digest, scoring=scoring, sampled=0.5, model=model, false=false)
+    return Searcher(encoder, store, None, ranking, correlator=Explains(scores), calibration=fitted)
+
+
+@pytest.fixture
+def contrasted(encoder, store, stored):
+    """The small encoder as if it had contrast features, and the store as if it held them; three tracks' numbers."""
+    seen = SimpleNamespace(encode=encoder.encode, digest=encoder.digest, contrast=(4, 36), grid=encoder.grid)
+    store.features = lambda listed: dict.fromkeys(listed)
+    return seen, store, sorted(t.number for t in store.catalogue.tracks("stored"))
+
+
+def test_a_calibration_gives_confidences_and_decides_what_is_told(contrasted, stored):
+    encoder, store, (one, two, three) = contrasted
+    scores = {one: np.e**4 - 1, two: np.e**1 - 1, three: 0.0}
+    searcher = calibrated(store, encoder, scores)
+    query = excerpt(stored[0], 0, 20)
+    answer = searcher(query)
+    # log odds of the first: 4 - 1 = 3, over the bar of 2 x 297 / 300; of the second 1 - 4; of the third 0 - 4
+    assert searcher.threshold == pytest.approx(1 / (1 + np.exp(-1.98)), abs=1e-3)
+    (match,) = answer.matches
+    assert match.reference.number == one
+    assert match.confidence == pytest.approx(1 / (1 + np.exp(-3)))
+    wrong = [1 - 1 / (1 + np.exp(-z)) for z in (3, -3, -4)]
+    assert answer.sample_free == pytest.approx(np.prod(wrong))
+    assert (answer.false_alarms, searcher.minimum) == (0.01, None)
+    nothing = calibrated(store, encoder, scores | {two: np.e**2.1 - 1})(query)  # log odds 1.9 are under the bar
+    assert (nothing.matches, nothing.false_alarms) == ((), 0.01)
+
+
+def test_a_stated_score_is_the_bar_whatever_the_confidence(contrasted, stored):
+    encoder, store, (one, two, three) = contrasted
+    searcher = calibrated(store, encoder, {one: 50.0, two: 49.0, three: 1.0}, ranking=Ranking(surplus=40.0))
+    answer = searcher(excerpt(stored[0], 0, 20))
+    assert [m.score for m in answer.matches] == [50.0, 49.0]
+    assert all(m.confidence is not None for m in answer.matches)
+    assert (answer.false_alarms, searcher.threshold, searcher.minimum) == (None, None, 40.0)
+
+
+def test_a_calibration_of_other_scores_or_too_few_queries_is_refused(contrasted):
+    encoder, store, numbers = contrasted
+    scores = dict.fromkeys(numbers, 1.0)
+    with pytest.raises(CalibrationError, match="with shortlist 20, expected 30"):
+        calibrated(store, encoder, scores, ranking=Ranking(shortlist=30))
+    with pytest.raises(CalibrationError, match="cannot be promised from 60"):
+        calibrated(store, encoder, scores, queries=60)
+    calibrated(store, encoder, scores, queries=60, ranking=Ranking(false_alarms=0.05))
+    with pytest.raises(ValueError, match="false_alarms is 0"):
+        Ranking(false_alarms=0)

@@ -9,8 +9,8 @@ from evaluation.pages.drawing import DARK
 from evaluation.pages.figures import LEVEL, QUERY_LENGTH, TEMPO_RATIO
 
 UNITS = ("(s)", "(dB)", "(ratio)", "(0-1)", "(no unit)")
-NAMES = ["precision_recall", "score_distributions", "hit_rate_by_query_length", "hit_rate_by_sample_length",
-         "hit_rate_by_tempo_ratio", "hit_rate_by_level"]  # fmt: skip
+NAMES = ["precision_recall", "score_distributions", "reliability", "hit_rate_by_query_length",
+         "hit_rate_by_sample_length", "hit_rate_by_tempo_ratio", "hit_rate_by_level"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

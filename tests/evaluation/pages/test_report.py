@@ -42,7 +42,7 @@ def test_the_markdown_has_the_tables_with_intervals(written, made_summary):
 
 def test_the_figures_that_the_markdown_shows_are_there(written):
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (written / "report.md").read_text())
-    assert len(shown) == 6
+    assert len(shown) == 7
     assert all((written / path).read_bytes().startswith(b"\x89PNG") for path in shown)
 
 

@@ -1,0 +1,108 @@
+"""Exports: replies -> files that other programs read. What is written follows from the file's suffix.
+
+    .json      all queries; the object below
+    .csv       all queries, a row a match; .parquet the same with `segments` as a list (catalogue_rows.py)
+    .txt       Audacity labels on the query's timeline (layers.py)
+    .jams      JAMS, an annotation a match (layers.py)
+    (none)     a folder of Sonic Visualiser layers, two a match (layers.py)
+
+    {"queries": [{"query": path, "found": bool, "duration": seconds, "error": null | reason,
+                  "matches": [{"reference": {"number", "path", "title", "artist", "isrc", "duration", "content_hash"},
+                               "score": float, "confidence": float | null,
+                               "occurrences": [{"query_span": [s, e], "reference_span": [s, e],
+                                                "tempo_ratio": float | null, "transposition": float | null}]}]}]}
+
+Spans are seconds (to the millisecond), `tempo_ratio` is query tempo over reference tempo, `transposition` semitones by
+which the query is higher; both are null where references were not correlated. `confidence` is the probability that the
+match is right, null without a calibration. `isrc` is empty where the file does not tell it. An empty `matches` without
+`error` means "no sample found".
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.evidence import catalogue_rows, layers
+from evaluation.evidence.replies import Reply
+from reranker.rank import Match, Occurrence
+
+_OF_ALL: Mapping[str, Callable[[Sequence[Reply], Path], None]] = {
+    ".json": lambda replies, path: _write_json(replies, path),
+    ".csv": catalogue_rows.write_csv,
+    ".parquet": catalogue_rows.write_parquet,
+    "": layers.write_sonic_visualiser,
+}
+_OF_ONE: Mapping[str, Callable[[Reply, Path], None]] = {
+    ".txt": layers.write_audacity,
+    ".jams": layers.write_jams,
+}
+
+
+def require_format(path: Path) -> None:
+    """ValueError where no format has the file's suffix."""
+    if path.suffix.lower() not in {*_OF_ALL, *_OF_ONE}:
+        named = ", ".join(suffix for suffix in [*_OF_ALL, *_OF_ONE] if suffix)
+        raise ValueError(
+            f"export {path}: suffix is {path.suffix!r}, expected {named}, or none (a folder for Sonic Visualiser)"
+        )
+
+
+def write(replies: Sequence[Reply], path: Path) -> tuple[Path, ...]:
+    """Write the replies as the suffix says; the paths written, one but where a format holds a single recording.
+
+    A format of a single recording gets a file per query, numbered where there are several: labels.txt becomes
+    labels.1-song.txt, labels.2-other.txt. Raises ValueError for an unknown suffix, OSError where it may not write.
+    """
+    require_format(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = path.suffix.lower()
+    if suffix in _OF_ALL:
+        _OF_ALL[suffix](replies, path)
+        return (path,)
+    paths = _numbered(path, replies) if len(replies) > 1 else (path,)
+    for reply, one in zip(replies, paths, strict=True):
+        _OF_ONE[suffix](reply, one)
+    return paths
+
+
+def document(replies: Iterable[Reply]) -> dict[str, Any]:
+    """The documented JSON object."""
+    return {"queries": [_reply(r) for r in replies]}
+
+
+def _numbered(path: Path, replies: Sequence[Reply]) -> tuple[Path, ...]:
+    return tuple(
+        path.with_name(f"{path.stem}.{number}-{reply.query.stem}{path.suffix}")
+        for number, reply in enumerate(replies, start=1)
+    )
+
+
+def _write_json(replies: Sequence[Reply], path: Path) -> None:
+    path.write_text(json.dumps(document(replies), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _reply(reply: Reply) -> dict[str, Any]:
+    return {
+        "query": str(reply.query),
+        "found": bool(reply.matches),
+        "duration": reply.answer.duration if reply.answer else None,
+        "error": reply.error or None,
+        "matches": [_match(m) for m in reply.matches],
+    }
+
+
+def _match(match: Match) -> dict[str, Any]:
+    known = ("number", "title", "artist", "isrc", "duration", "content_hash")
+    reference = {name: getattr(match.reference, name) for name in known} | {"path": str(match.reference.path)}
+    occurrences = [_occurrence(o) for o in match.occurrences]
+    return {"reference": reference, "score": match.score, "confidence": match.confidence, "occurrences": occurrences}
+
+
+def _occurrence(occurrence: Occurrence) -> dict[str, Any]:
+    return {
+        "query_span": [round(t, 3) for t in occurrence.query_span],
+        "reference_span": [round(t, 3) for t in occurrence.reference_span],
+        "tempo_ratio": occurrence.tempo_ratio,
+        "transposition": occurrence.transposition,
+    }

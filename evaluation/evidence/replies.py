@@ -1,0 +1,65 @@
+"""Replies: queries that were asked -> an answer or a reason each, and the words in which people are told of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoder.audio import AudioError
+from evaluation.dataset.relations import merged
+from reranker.rank import Match, Occurrence
+from reranker.search import Answer, Searcher
+from store.catalogue import Track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """The answer to a query, or why there is none."""
+
+    query: Path
+    answer: Answer | None
+    error: str = ""
+
+    @property
+    def matches(self) -> tuple[Match, ...]:
+        """What was found; nothing where there is no answer."""
+        return self.answer.matches if self.answer else ()
+
+
+def answer(searcher: Searcher, query: Path, *, include_self: bool = False) -> Reply:
+    """Ask for one query; an unusable file is a reply with its reason."""
+    try:
+        return Reply(query=query, answer=searcher(query, include_self=include_self))
+    except AudioError as error:
+        return Reply(query=query, answer=None, error=error.reason)
+
+
+def longest(match: Match) -> Occurrence | None:
+    """The occurrence with the longest query span, the first of equals; None where no place is told."""
+    return max(match.occurrences, key=lambda o: o.query_span[1] - o.query_span[0], default=None)
+
+
+def covered(match: Match) -> float:
+    """Seconds of the query that the occurrences cover; what several cover counts once."""
+    return sum(end - start for start, end in merged([o.query_span for o in match.occurrences], gap=0.0))
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss.s."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
+def name(track: Track) -> str:
+    """Artist and title, as far as they are known."""
+    return f"{track.artist} - {track.title}" if track.artist else track.title
+
+
+def certainty(match: Match) -> str:
+    """The confidence where there is one, else the score."""
+    return f"score {match.score:.4g}" if match.confidence is None else f"confidence {100 * match.confidence:.0f} %"
+
+
+def warp(occurrence: Occurrence) -> str:
+    """Tempo ratio and transposition; empty where they are not known."""
+    ratio, semitones = occurrence.tempo_ratio, occurrence.transposition
+    known = [f"tempo x {ratio:.2f}"] if ratio is not None else []
+    return ", ".join([*known, f"{semitones:+.1f} semitones"] if semitones is not None else known)

@@ -1,0 +1,101 @@
+"""`asid find` and `asid verify`: ask the catalogue, keep the evidence, repeat it."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from flows.options import PATH, catalogue_options, read_settings
+
+
+@click.command()
+@click.argument("queries", nargs=-1, required=True, type=PATH)
+@click.option("--top", type=click.IntRange(1), help="Matches shown per query.  [default: 5]")
+@click.option("--false-alarms", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help="Share of sample-free queries that may be answered.  [default: 0.01]")  # fmt: skip
+@click.option("--min-score", type=float, help="Show matches from this score on, however sure.")
+@click.option(
+    "--rank-by",
+    type=click.Choice(["correlation", "reranker", "similarity"]),
+    help="Correlate references with the query (finds most), or rank by candidates.  [default: correlation]",
+)
+@click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
+@click.option(
+    "--reranker",
+    type=PATH,
+    help="Rank by this reranker checkpoint.  [default with --rank-by reranker: the shipped one]",
+)
+@click.option("--report", type=PATH, help="Write a page of evidence: timeline, pictures, players; one file, offline.")
+@click.option(
+    "--export",
+    "exports",
+    type=PATH,
+    multiple=True,
+    help="Write the result as FILE.json, .csv, .parquet, .txt (Audacity), .jams, or, without suffix, a folder of "
+    "Sonic Visualiser layers (may be repeated).",
+)
+@click.option("--bundle", type=PATH, help="Write result, excerpts, settings and checksums to a new folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (its form: README, Output).")
+@catalogue_options
+def find(
+    queries: tuple[Path, ...],
+    top: int | None,
+    false_alarms: float | None,
+    min_score: float | None,
+    rank_by: str | None,
+    include_self: bool,
+    report: Path | None,
+    exports: tuple[Path, ...],
+    bundle: Path | None,
+    as_json: bool,
+    **given,
+) -> None:
+    """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
+    rank_by = rank_by or ("reranker" if given["reranker"] else None)
+    scores = {"minimum": min_score, "surplus": min_score, "false_alarms": false_alarms}
+    settings = read_settings(**given, ranking={"by": rank_by, "top": top, **scores})
+    from flows import answers, assembly, evidence
+
+    wanted = evidence.Wanted(report=report, exports=exports, bundle=bundle)
+    encoder = assembly.encoder(settings)
+    with assembly.references(settings, encoder, read_only=True) as references:
+        searcher = assembly.searcher(settings, references, encoder)
+        replies = []
+        for query in queries:
+            replies.append(reply := answers.answer(searcher, query, include_self=include_self))
+            if reply.error:
+                click.echo(f"asid: {answers.to_text(reply)}", err=True)
+            elif not as_json:
+                click.echo(answers.to_text(reply))
+        for path in evidence.keep(wanted, replies, searcher, command=_command(), include_self=include_self):
+            click.echo(f"wrote {path}", err=True)
+    if as_json:
+        click.echo(json.dumps(answers.to_json(replies), indent=2))
+    if any(reply.error for reply in replies):
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("bundle", type=PATH)
+@click.option(
+    "--reranker", type=PATH, help="Reranker checkpoint, where the bundle needs one.  [default: the shipped one]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@catalogue_options
+def verify(bundle: Path, as_json: bool, **given) -> None:
+    """Repeat the result in BUNDLE, a folder of `asid find --bundle`; exit 1 where anything differs."""
+    from evaluation.evidence.bundle import read_provenance
+
+    settings = read_settings(**given, ranking=read_provenance(bundle)["ranking"])
+    from flows import evidence
+
+    verified = evidence.verify(bundle, settings)
+    click.echo(json.dumps(evidence.to_json(verified), indent=2) if as_json else evidence.to_text(verified))
+    if verified.differences:
+        raise SystemExit(1)
+
+
+def _command() -> str:
+    return shlex.join(["asid", *sys.argv[1:]])

@@ -1,0 +1,266 @@
+"""Confidence: what a match has to show -> the probability that it is right, and the bar for a stated false-alarm rate.
+
+    log odds = intercept + sum over features of weight * (feature - mean) / spread
+
+Features are logarithms: of the reference's score, of its best rival's (the background of the query itself: noise lifts
+all references of a query, a sample lifts one), of the query's seconds, of how many references were compared. The weight
+of the score is above 0 and that of the rival at most 0, so the better of two scores never has the lower confidence.
+
+The bar is a confidence, not a score: what a score is worth depends on the query. It is what the best answers to
+sample-free queries seldom exceed. Fitted by reranker/calibrate.py; kept as JSON:
+
+    {"format": 1, "encoder": digest, "scoring": {what scores depend on}, "sampled": share, "model": {...},
+     "false": [[log odds of the best answer, for each version of a query], for each sample-free query ...],
+     "range": {"seconds": [least, most], "listed": [least, most]}, "measured": {...}, "provenance": {...}}
+
+    ValueError
+     └─ CalibrationError     missing, damaged, fitted for other scores, or asked for more than its queries can promise
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from reranker.correlate import Correlation
+from reranker.rank import Ranking
+
+FORMAT = 1
+FEATURES = ("score", "rival", "seconds", "listed")
+NOTHING = -50.0  # log odds that stand for "nothing was found at all"; JSON has no infinity
+_RULE_OF_THREE = 3.0  # of n queries none gave a false alarm: the true rate is under 3 / n (95 %)
+_DIGITS = 4  # of log odds in a file
+_SLACK = 1e-9  # shares of queries are sums of fractions
+
+
+class CalibrationError(ValueError):
+    """A calibration that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a reference has to show for being sampled."""
+
+    score: float  # 0 or more
+    rival: float | None  # best score among the other references compared with the query; None: there is no other
+    seconds: float  # of the query
+    listed: int  # references compared with the query, this one among them
+
+    def __post_init__(self) -> None:
+        for name, value in (("score", self.score), ("rival", self.rival)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"evidence: {name} is {value}, expected a number of 0 or more")
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"evidence: the query lasts {self.seconds} s, expected more than 0")
+        if self.listed < 1 or (self.rival is None) != (self.listed == 1):
+            raise ValueError(f"evidence: {self.listed} references, rival {self.rival}; expected a rival from 2 on")
+
+
+def of_ranking(scores: Sequence[float], *, seconds: float) -> tuple[Evidence, ...]:
+    """The evidence of every reference that was compared with one query, in the order of the scores."""
+    best = sorted(scores, reverse=True)[:2]
+    return tuple(
+        Evidence(
+            score=float(score),
+            rival=None if len(scores) == 1 else float(best[1] if score == best[0] else best[0]),
+            seconds=seconds,
+            listed=len(scores),
+        )
+        for score in scores
+    )
+
+
+def features(rows: Sequence[Evidence]) -> NDArray[np.float64]:
+    """(rows, 4) in the order of FEATURES; NaN for the rival where there is none."""
+    values = [(1 + r.score, math.nan if r.rival is None else 1 + r.rival, r.seconds, r.listed) for r in rows]
+    return np.log(np.array(values, float).reshape(-1, len(FEATURES)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Log odds, linear in some of the features."""
+
+    features: tuple[str, ...]
+    means: tuple[float, ...]
+    spreads: tuple[float, ...]
+    weights: tuple[float, ...]
+    intercept: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", tuple(self.features))
+        for name in ("means", "spreads", "weights"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        if not set(self.features) <= set(FEATURES) or "score" not in self.features:
+            raise CalibrationError(f"features are {self.features}, expected the score and some of {FEATURES[1:]}")
+        if {len(self.means), len(self.spreads), len(self.weights)} != {len(self.features)}:
+            raise CalibrationError(f"{len(self.features)} features, expected a mean, a spread and a weight for each")
+        numbers = (*self.means, *self.spreads, *self.weights, self.intercept)
+        if not all(map(math.isfinite, numbers)) or min(self.spreads) <= 0:
+            raise CalibrationError(f"the model holds {numbers}, expected finite numbers and spreads above 0")
+        by_name = dict(zip(self.features, self.weights, strict=True))
+        if by_name["score"] <= 0 or by_name.get("rival", 0.0) > 0:
+            raise CalibrationError(
+                f"weights are {by_name}, expected the score's above 0 and the rival's at most 0; scores that do not "
+                "tell right from wrong cannot be calibrated"
+            )
+
+    def log_odds(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(rows,) of (rows, 4) features; a reference without rival is given the usual one."""
+        chosen = table[:, [FEATURES.index(name) for name in self.features]]
+        standardised = np.nan_to_num((chosen - self.means) / self.spreads, nan=0.0)
+        return standardised @ np.array(self.weights) + self.intercept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How sure the matches of one encoder, ranked in one way, are."""
+
+    encoder: str  # digest
+    scoring: Mapping[str, Any]  # see `scoring`
+    sampled: float  # share of queries taken to sample something in the catalogue; confidences presume it
+    model: Model
+    false: tuple[tuple[float, ...], ...]  # log odds of the best answer to each version of each sample-free query
+    range: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of what it was fitted on
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sampled < 1:
+            raise CalibrationError(f"share of sampled queries is {self.sampled}, expected between 0 and 1")
+        if not self.false or not all(self.false):
+            raise CalibrationError("calibration holds no sample-free queries, expected some; calibrate again")
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal; another where a confidence or a bar may be another."""
+        false = [[round(value, _DIGITS) for value in versions] for versions in self.false]
+        decides = (self.encoder, self.scoring, asdict(self.model), false)
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    def confidences(self, rows: Sequence[Evidence]) -> NDArray[np.float64]:
+        """(rows,) probability of each to be right, 0 to 1."""
+        return of_log_odds(self.model.log_odds(features(rows)))
+
+    def confidence(self, evidence: Evidence) -> float:
+        """The probability that this reference is sampled."""
+        return float(self.confidences([evidence])[0])
+
+    @property
+    def least_rate(self) -> float:
+        """The smallest false-alarm rate that the number of sample-free queries supports (rule of three)."""
+        return min(1.0, _RULE_OF_THREE / len(self.false))
+
+    def threshold(self, false_alarms: float) -> float:
+        """The confidence that the best answers to no more than that share of sample-free queries exceed.
+
+        A match is told where its confidence is above it. CalibrationError where so small a rate was not measured.
+        """
+        if not 0 < false_alarms < 1:
+            raise ValueError(f"false-alarm rate is {false_alarms}, expected between 0 and 1; 1 % is 0.01")
+        if false_alarms < self.least_rate * (1 - _SLACK):
+            raise CalibrationError(
+                f"a false-alarm rate of {false_alarms:.3g} cannot be promised from {len(self.false)} sample-free "
+                f"queries; ask for {self.least_rate:.3g} or more, or calibrate with {round(3 / false_alarms)} queries"
+            )
+        return float(of_log_odds(bar(self.false, false_alarms)))
+
+    def covers(self, evidence: Evidence) -> bool:
+        """Whether it was fitted on queries that long and lists that large; beyond, confidences are extrapolated."""
+        return all(low <= getattr(evidence, name) <= high for name, (low, high) in self.range.items())
+
+    def require(self, *, encoder: str, scoring: Mapping[str, Any]) -> None:
+        """CalibrationError unless it was fitted on the scores of this encoder, ranked in this way."""
+        cure = "fit one with `asid calibrate`, or use the settings that it was fitted with"
+        if encoder != self.encoder:
+            raise CalibrationError(
+                f"calibration was fitted with encoder {self.encoder[:12]}, expected {encoder[:12]}; {cure}"
+            )
+        other = sorted(k for k in {*scoring, *self.scoring} if scoring.get(k) != self.scoring.get(k))
+        if other:
+            raise CalibrationError(
+                f"calibration was fitted with {other[0]} {self.scoring.get(other[0])!r}, expected "
+                f"{scoring.get(other[0])!r}; {cure}"
+            )
+
+
+def of_log_odds(log_odds: ArrayLike) -> NDArray[np.float64]:
+    """1 / (1 + exp(-log odds))."""
+    return expit(np.asarray(log_odds, float))
+
+
+def bar(false: Sequence[Sequence[float]], rate: float) -> float:
+    """The least of the log odds that the best answers to at most that share of sample-free queries exceed.
+
+    Versions of one query (lengths, excerpts) share its vote.
+    """
+    values = np.concatenate([np.asarray(versions, float) for versions in false])
+    votes = np.concatenate([np.full(len(versions), 1 / len(versions)) for versions in false]) / len(false)
+    order = np.argsort(-values, kind="stable")
+    above = np.concatenate([[0.0], np.cumsum(votes[order])])[:-1]  # share of what stands before each
+    return float(values[order][np.flatnonzero(above <= rate + _SLACK)[-1]])
+
+
+def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: str = "") -> dict[str, Any]:
+    """Everything beside the encoder that scores depend on, as JSON has it; `classifier` is the reranker's digest."""
+    if correlation is None:
+        chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold")}
+        return chosen | {"reranker": classifier}
+    chosen = {name: getattr(ranking, name) for name in ("by", "wide", "shortlist", "effort")}
+    settings = {name: value for name, value in asdict(correlation).items() if name != "explained"}
+    return json.loads(json.dumps(chosen | {"correlation": settings}))
+
+
+# -- the file -----------------------------------------------------------------------------------------------------
+
+
+def shipped_for(*, encoder: str, scoring: Mapping[str, Any]) -> Calibration | None:
+    """The calibration that comes with the package; None where it is of other scores, or there is none."""
+    path = Path(str(resources.files("reranker") / "weights" / "calibration.json"))
+    if not path.is_file():
+        return None
+    calibration = load(path)
+    try:
+        calibration.require(encoder=encoder, scoring=scoring)
+    except CalibrationError:
+        return None  # whoever chose another encoder or ranking did not choose this calibration
+    return calibration
+
+
+def save(path: Path, calibration: Calibration) -> None:
+    """Write the file in one step; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = asdict(calibration)
+    plain["false"] = [[round(value, _DIGITS) for value in versions] for versions in calibration.false]
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps({"format": FORMAT, **plain}, allow_nan=False) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def load(path: Path) -> Calibration:
+    """The calibration in the file; raises CalibrationError."""
+    cure = "fit one with `asid calibrate`"
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CalibrationError(f"{path}: no such calibration; {cure}") from error
+    except ValueError as error:
+        raise CalibrationError(f"{path}: is no JSON ({error}); {cure}") from error
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+        found = plain.get("format") if isinstance(plain, dict) else type(plain).__name__
+        raise CalibrationError(f"{path}: format is {found!r}, expected {FORMAT}; {cure}")
+    del plain["format"]
+    try:
+        plain["model"] = Model(**plain["model"])
+        plain["false"] = tuple(tuple(map(float, versions)) for versions in plain["false"])
+        plain["range"] = {name: (float(low), float(high)) for name, (low, high) in plain["range"].items()}
+        return Calibration(**plain)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CalibrationError(f"{path}: is no calibration ({error}); {cure}") from error

@@ -1,0 +1,62 @@
+"""`asid find` keeps its evidence, and `asid verify` repeats it, with the shipped weights on a real catalogue."""
+
+import json
+
+import pandas as pd
+import pytest
+import soundfile
+
+
+@pytest.fixture(scope="module")
+def query(music, tmp_path_factory):
+    """Twelve seconds of the second piece from 20 s on."""
+    wave, rate = soundfile.read(sorted(music.iterdir())[1])
+    path = tmp_path_factory.mktemp("queries") / "excerpt.wav"
+    soundfile.write(path, wave[20 * rate : 32 * rate], rate)
+    return path
+
+
+def test_one_question_is_kept_as_page_exports_and_bundle_and_the_bundle_is_repeated(asid, catalogue, query, tmp_path):
+    wanted = ["--report", tmp_path / "song.html", "--bundle", tmp_path / "kept"]
+    for name in ("r.csv", "r.json", "labels.txt"):
+        wanted += ["--export", tmp_path / name]
+    asked = asid("find", query, "--data", catalogue, "--json", *wanted)
+    assert asked.exit_code == 0, asked.output
+    printed = json.loads(asked.stdout)  # nothing else on stdout
+    assert json.loads((tmp_path / "r.json").read_text()) == printed
+    assert (tmp_path / "song.html").read_text().count("<audio") >= 5
+    assert pd.read_csv(tmp_path / "r.csv")["match_percent"][0] > 50
+    assert asked.stderr.count("wrote ") == 5
+
+    repeated = asid("verify", tmp_path / "kept", "--data", catalogue, "--json")
+    assert repeated.exit_code == 0, repeated.output
+    assert json.loads(repeated.stdout) == {"repeated": True, "differences": [], "notes": []}
+
+    (tmp_path / "kept" / "catalogue.csv").unlink()
+    (tmp_path / "kept" / "catalogue.csv").write_text("number,content_hash,path\n")
+    changed = asid("verify", tmp_path / "kept", "--data", catalogue)
+    assert changed.exit_code == 1
+    assert "differs  catalogue.csv: was changed (SHA-256)" in changed.stdout
+    assert "references added since: 4" in changed.stdout
+    assert changed.stdout.splitlines()[-1] == "1 difference: the result is not repeated"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (("--export", "r.xls"), "suffix is '.xls', expected .json"),
+        (("--report", "song.pdf"), "suffix is '.pdf', expected .html"),
+        (("--bundle", "/"), "is not empty, expected a new folder"),
+    ],
+)
+def test_what_could_not_be_written_is_refused_before_anything_is_searched(asid, tmp_path, wanted, told):
+    result = asid("find", "song.wav", "--data", tmp_path / "no catalogue", *wanted)
+    assert result.exit_code == 1
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_verifying_something_else_is_told(asid, tmp_path):
+    result = asid("verify", tmp_path)
+    assert result.exit_code == 1
+    assert "no provenance.json, expected a folder written by asid find --bundle" in result.stderr

@@ -1,0 +1,185 @@
+"""Confidence: from evidence to a probability and a bar, computed by hand; a file that is refused where it must be."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reranker import confidence
+from reranker.confidence import NOTHING, Calibration, CalibrationError, Evidence, Model
+from reranker.correlate import Correlation
+from reranker.rank import Ranking
+
+# log odds = 2 (log(1 + score) - 3) / 1 - 1 (log(1 + rival) - 2) / 0.5 + 0.5
+MODEL = Model(features=("score", "rival"), means=(3.0, 2.0), spreads=(1.0, 0.5), weights=(2.0, -1.0), intercept=0.5)
+CALIBRATION = Calibration(
+    encoder="abc",
+    scoring={"by": "correlation"},
+    sampled=0.75,
+    model=MODEL,
+    false=tuple((float(n),) for n in range(300)),
+    range={"seconds": (5.0, 120.0), "listed": (20.0, 60.0)},
+    provenance={"seeds": [0]},
+)
+
+
+def evidence(score, rival, *, seconds=20.0, listed=30):
+    return Evidence(score=score, rival=rival, seconds=seconds, listed=listed)
+
+
+def test_the_rival_of_the_best_is_the_second_and_of_all_others_the_best():
+    rows = confidence.of_ranking([5.0, 9.0, 2.0], seconds=8.0)
+    assert [(r.score, r.rival) for r in rows] == [(5.0, 9.0), (9.0, 5.0), (2.0, 9.0)]
+    assert {(r.seconds, r.listed) for r in rows} == {(8.0, 3)}
+    assert [r.rival for r in confidence.of_ranking([4.0, 4.0], seconds=1.0)] == [4.0, 4.0]
+    assert confidence.of_ranking([4.0], seconds=1.0)[0].rival is None
+    assert confidence.of_ranking([], seconds=1.0) == ()
+
+
+def test_a_confidence_is_the_logistic_function_of_the_weighted_logarithms():
+    row = evidence(math.e**4 - 1, math.e**2.5 - 1)  # logarithms 4 and 2.5: 2 * 1 - 1 * (0.5 / 0.5) + 0.5 = 1.5
+    assert CALIBRATION.confidence(row) == pytest.approx(1 / (1 + math.exp(-1.5)))
+    lonely = evidence(math.e**4 - 1, None, listed=1)  # the rival is the usual one: 2 * 1 + 0.5 = 2.5
+    assert CALIBRATION.confidence(lonely) == pytest.approx(1 / (1 + math.exp(-2.5)))
+    assert CALIBRATION.confidences([]).shape == (0,)
+
+
+def test_of_one_query_the_better_score_has_the_higher_confidence():
+    scores = np.random.default_rng(0).pareto(0.5, 40)
+    found = CALIBRATION.confidences(confidence.of_ranking(scores, seconds=20.0))
+    assert (np.diff(found[np.argsort(scores)]) > 0).all()
+
+
+def test_the_bar_is_exceeded_by_no_more_than_the_stated_share():
+    # 300 queries with log odds 0 ... 299: three of them (1 %) exceed 296, fifteen (5 %) exceed 284
+    assert confidence.bar(CALIBRATION.false, 0.01) == 296
+    assert confidence.bar(CALIBRATION.false, 0.05) == 284
+    assert confidence.bar([(1.0,), (3.0,), (3.0,), (3.0,)], 0.5) == 3.0  # equal ones exceed together or not at all
+    # two versions of one query are half a vote each: above 1 are 5 (half of half) and 3 (half) of two queries
+    assert confidence.bar([(5.0, 1.0), (3.0,)], 0.25) == 3.0
+    assert confidence.bar([(5.0, 1.0), (3.0,)], 0.24) == 5.0
+    assert confidence.bar([(5.0, 1.0), (3.0,)], 0.75) == 1.0
+    assert confidence.bar([(NOTHING,), (NOTHING,)], 0.5) == NOTHING
+
+
+def test_a_rate_that_the_queries_cannot_support_is_refused():
+    few = replace(CALIBRATION, false=((-1.0,), (0.0,)) * 30)  # 60 queries: 3 / 60 = 5 %
+    assert few.least_rate == pytest.approx(0.05)
+    assert few.threshold(0.05) == pytest.approx(0.5)  # half of them have log odds 0, none exceeds it
+    with pytest.raises(
+        CalibrationError,
+        match=r"0\.01 cannot be promised from 60 .* ask for 0\.05 or more, or calibrate with 300 queries",
+    ):
+        few.threshold(0.01)
+    assert CALIBRATION.threshold(0.01) == pytest.approx(1.0)
+    for impossible in (0.0, 1.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match="false-alarm rate is"):
+            CALIBRATION.threshold(impossible)
+
+
+def test_it_tells_where_it_extrapolates():
+    assert CALIBRATION.covers(evidence(1.0, 1.0))
+    assert not CALIBRATION.covers(evidence(1.0, 1.0, seconds=3600.0))
+    assert not CALIBRATION.covers(evidence(1.0, 1.0, listed=3))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"score": -1.0},
+        {"score": math.nan},
+        {"rival": math.inf},
+        {"seconds": 0.0},
+        {"listed": 0},
+        {"rival": None},
+        {"listed": 1},
+    ],
+)
+def test_impossible_evidence_is_refused(wrong):
+    with pytest.raises(ValueError, match="evidence"):
+        Evidence(**{"score": 1.0, "rival": 1.0, "seconds": 1.0, "listed": 2, **wrong})
+
+
+def test_a_model_in_which_scores_tell_nothing_is_refused():
+    for weights in ((0.0, -1.0), (1.0, 0.5)):
+        with pytest.raises(CalibrationError, match="weights are"):
+            replace(MODEL, weights=weights)
+    with pytest.raises(CalibrationError, match="expected finite"):
+        replace(MODEL, spreads=(1.0, 0.0))
+    with pytest.raises(CalibrationError, match="features are"):
+        replace(MODEL, features=("rival", "loudness"))
+    with pytest.raises(CalibrationError, match="for each"):
+        replace(MODEL, means=(1.0,))
+
+
+def test_what_was_saved_is_loaded(tmp_path):
+    path = tmp_path / "new" / "calibration.json"
+    confidence.save(path, CALIBRATION)
+    assert confidence.load(path) == CALIBRATION
+    assert json.loads(path.read_text())["format"] == 1
+    assert [p.name for p in path.parent.iterdir()] == ["calibration.json"]
+
+
+def test_a_file_that_is_no_calibration_is_refused_with_the_cure(tmp_path):
+    path = tmp_path / "calibration.json"
+    with pytest.raises(CalibrationError, match=r"no such calibration; fit one with `asid calibrate`"):
+        confidence.load(path)
+    confidence.save(path, CALIBRATION)
+    whole = json.loads(path.read_text())
+    damaged = {
+        "is no JSON": path.read_text()[:50],
+        "format is 2": json.dumps(whole | {"format": 2}),
+        "format is 'list'": "[]",
+        "is no calibration": json.dumps(whole | {"model": {}}),
+        "unexpected keyword": json.dumps(whole | {"colour": "red"}),
+        "share of sampled queries is 1.5": json.dumps(whole | {"sampled": 1.5}),
+        "holds no sample-free": json.dumps(whole | {"false": []}),
+    }
+    for words, text in damaged.items():
+        path.write_text(text)
+        with pytest.raises(CalibrationError, match=words) as refused:
+            confidence.load(path)
+        assert "asid calibrate" in str(refused.value)
+
+
+def test_it_is_refused_for_another_encoder_or_another_ranking():
+    mine = confidence.scoring(Ranking(), Correlation())
+    fitted = replace(CALIBRATION, scoring=mine)
+    fitted.require(encoder="abc", scoring=mine)
+    with pytest.raises(CalibrationError, match="encoder abc, expected def"):
+        fitted.require(encoder="def", scoring=mine)
+    with pytest.raises(CalibrationError, match="with shortlist 20, expected 40"):
+        fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(shortlist=40), Correlation()))
+    with pytest.raises(CalibrationError, match="with correlation"):
+        fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(), Correlation(surplus=2.0)))
+    with pytest.raises(CalibrationError, match="with by 'correlation', expected 'reranker'"):
+        fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(by="reranker"), None, classifier="x"))
+
+
+def test_settings_that_change_no_score_change_nothing():
+    assert confidence.scoring(Ranking(top=1), Correlation(explained=9)) == confidence.scoring(Ranking(), Correlation())
+    mine = confidence.scoring(Ranking(), Correlation())
+    assert json.loads(json.dumps(mine)) == mine
+
+
+def test_the_digest_changes_with_what_decides_and_with_nothing_else(tmp_path):
+    confidence.save(tmp_path / "c.json", replace(CALIBRATION, false=((1 / 3,),)))
+    assert confidence.load(tmp_path / "c.json").digest == replace(CALIBRATION, false=((1 / 3,),)).digest
+    assert replace(CALIBRATION, provenance={"seeds": [1]}).digest == CALIBRATION.digest
+    for other in ({"encoder": "def"}, {"model": replace(MODEL, intercept=0.6)}, {"false": ((1.0,),)}):
+        assert replace(CALIBRATION, **other).digest != CALIBRATION.digest
+
+
+def test_the_shipped_one_is_taken_only_for_the_scores_it_was_fitted_on(tmp_path, monkeypatch):
+    asked = dict(encoder="abc", scoring={"by": "correlation"})
+    monkeypatch.setattr(confidence.resources, "files", lambda package: tmp_path / package)
+    assert confidence.shipped_for(**asked) is None
+    path = tmp_path / "reranker" / "weights" / "calibration.json"
+    confidence.save(path, CALIBRATION)
+    assert confidence.shipped_for(**asked) == CALIBRATION
+    assert confidence.shipped_for(**asked | {"encoder": "def"}) is None
+    path.write_text("damaged")
+    with pytest.raises(CalibrationError):  # a damaged file is never passed over
+        confidence.shipped_for(**asked)
