@@ -91,6 +91,17 @@ class Encoder:
             **kept,
         )
 
+    def contrast_stream(
+        self, chunks: Iterable[NDArray[np.float32]]
+    ) -> Iterator[tuple[torch.Tensor, NDArray[np.uint8]]]:
+        """Spectrum (bins, frames) in dB and contrast features (hops, frames of a hop, semitones), block by block.
+
+        What `encode_stream` gives as `contrast`, without the segments' network, which takes most of the time.
+        """
+        for block, last in _with_end(segments.blocks(chunks, self.grid, self.front_end.config.n_fft)):
+            frames = self.frames(block)
+            yield frames, self._contrast(frames, block, last)
+
     @torch.inference_mode()
     def frames(self, block: Block) -> torch.Tensor:
         """(bins, frames) of one block; the segments' spectra are windows of it, overlapping ones computed once."""

@@ -21,7 +21,6 @@ from reranker import calibrate, confidence
 from reranker.calibrate import Fitted, Held, Ranked
 
 LENGTHS = (5.0, 10.0)  # seconds of excerpts; rendered queries last 12 to 40 s
-JOINED = 6  # queries joined into one of about 2 minutes
 RATES = (0.01, 0.05)  # false-alarm rates that are reported, where they can be
 _SHORTEST = 0.1  # seconds; a file that decodes to nothing lasts 0
 
@@ -41,42 +40,36 @@ def collect(
     directory: Path,
     *,
     seconds: Sequence[float] = LENGTHS,
-    joined: int = JOINED,
     progress: Report | None = None,
 ) -> Collected:
-    """Ask the peer every query of the benchmark, whole, in excerpts and `joined`; audio and answers lie in `directory`.
+    """Ask the peer every query of the benchmark, whole and in excerpts; audio and answers lie in `directory`.
 
     The peer is prepared with the benchmark's catalogue. Raises what it raises.
     """
     report = progress or _silent
-    groups = lengths.blocks(benchmark, joined=joined)
     cut = lengths.shorter(benchmark, directory / "excerpts", lengths=seconds, progress=_steps("cutting", report))
-    long = lengths.longer(groups, directory / "joined", progress=_steps("joining", report))
-    asked = Benchmark(**{**vars(benchmark), "excerpts": (*cut, *long)})
+    asked = Benchmark(**{**vars(benchmark), "excerpts": cut})
     peer.prepare(asked.catalogue, _steps("storing", report, system=peer.name))
     identity = run.identity(asked)
     file = directory / "answers.jsonl"
     answers = run.ask(peer, asked, STRICT, file, benchmark_id=identity, progress=report)
-    blocks = {query.id: f"{identity[:16]} {number}" for number, group in enumerate(groups) for query in group}
-    return _collected(asked, answers, blocks)
+    return _collected(asked, answers, of=identity[:16])
 
 
-def _collected(benchmark: Benchmark, answers: Sequence[Answer], blocks: Mapping[str, str]) -> Collected:
+def _collected(benchmark: Benchmark, answers: Sequence[Answer], *, of: str) -> Collected:
     ranked, failed = [], {}
     for query, given in zip((*benchmark.queries, *benchmark.excerpts), answers, strict=True):
         if given.failure:
             failed[query.id] = given.failure
         else:
-            full = results.full_query(query, benchmark)
-            ranked.append(_ranked(query, given, full=full, block=blocks[full]))
+            ranked.append(_ranked(query, given, full=f"{of} {results.full_query(query, benchmark)}"))
     return Collected(ranked=tuple(ranked), catalogue=len(benchmark.catalogue), failed=failed)
 
 
-def _ranked(query: Query, given: Answer, *, full: str, block: str) -> Ranked:
+def _ranked(query: Query, given: Answer, *, full: str) -> Ranked:
     found = sorted(given.response.found, key=lambda one: (-one.score, one.reference in query.relevant))
     return Ranked(
-        query=f"{block} {full}",
-        block=block,
+        query=full,
         seconds=max(audio.info(query.path).duration, _SHORTEST),
         scores=tuple(one.score for one in found),
         right=tuple(one.reference in query.relevant for one in found),

@@ -7,6 +7,11 @@ span or in pieces is the same. Definitions:
                              the larger of query and reference side; the nearest annotated occurrence counts.
     tempo error              |estimate / truth - 1| of the query's tempo over the reference's.
     transposition error      |estimate - truth| in semitones.
+    repetitions              of a sample that sounds twice or more in the query: its soundings (distinct annotated query
+                             spans) longer than 2 s.
+    repetitions listed       how many of these have a found occurrence to themselves: their query spans have an IoU of
+                             0.5 or more, and it covers less than half of every other repetition. So no found
+                             occurrence lists two, and a second one for the same repetition adds nothing.
 Tempo and transposition are those of the strongest found occurrence that has an estimate, against the annotation nearest
 to it. What either side does not say is NaN. A part that repeats elsewhere in the recording is annotated where it was
 taken from: finding its repetition is counted as an error.
@@ -18,7 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.benchmark import Sampled
-from reranker.rank import Occurrence, Span
+from reranker.rank import Occurrence, Span, covered
+
+_LONG = 2.0  # seconds beyond which a sounding counts as a repetition
+_OWN = 0.5  # IoU from which, and share of another one up to which, a found occurrence is a repetition's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,8 @@ class Localisation:
     start_error: float = np.nan  # seconds
     tempo_error: float = np.nan  # ratio
     transposition_error: float = np.nan  # semitones
+    repetitions: float = np.nan  # how many are annotated
+    repetitions_listed: float = np.nan  # how many of these were found each as an occurrence of its own
 
 
 def evaluate(found: Sequence[Occurrence], annotated: Sequence[Sampled]) -> Localisation:
@@ -38,6 +48,7 @@ def evaluate(found: Sequence[Occurrence], annotated: Sequence[Sampled]) -> Local
     tempo = next((o for o in found if o.tempo_ratio is not None), None)
     pitch = next((o for o in found if o.transposition is not None), None)
     places = found and true
+    repeated = repetitions([o.query_span for o in true])
     return Localisation(
         query_iou=intersection_over_union(*([o.query_span for o in side] for side in (found, true))),
         reference_iou=intersection_over_union(*([o.reference_span for o in side] for side in (found, true))),
@@ -46,6 +57,8 @@ def evaluate(found: Sequence[Occurrence], annotated: Sequence[Sampled]) -> Local
         transposition_error=transposition_error(pitch.transposition, _truth(pitch, annotated, "transposition"))
         if pitch
         else np.nan,
+        repetitions=len(repeated) if true else np.nan,
+        repetitions_listed=listed([o.query_span for o in found], repeated) if places else np.nan,
     )
 
 
@@ -58,15 +71,23 @@ def intersection_over_union(found: Sequence[Span], annotated: Sequence[Span]) ->
     return max(0.0, both / either)  # rounding leaves apart spans a hair under 0
 
 
-def covered(spans: Sequence[Span]) -> float:
-    """Seconds under the union of the spans; ValueError for a span that does not end after its start."""
-    total, reached = 0.0, -np.inf
-    for start, end in sorted(spans):
-        if not (np.isfinite(end - start) and end > start):
-            raise ValueError(f"span ({start}, {end}): expected an end after the start, in seconds")
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
+def repetitions(annotated: Sequence[Span]) -> tuple[Span, ...]:
+    """The soundings longer than 2 s of a sample that sounds twice or more, in the query; none of another."""
+    soundings = sorted(set(annotated))
+    return tuple(span for span in soundings if span[1] - span[0] > _LONG) if len(soundings) > 1 else ()
+
+
+def listed(found: Sequence[Span], repeated: Sequence[Span]) -> int:
+    """How many of the repetitions have a found span to themselves."""
+    return sum(any(_has_to_itself(span, one, repeated) for span in found) for one in repeated)
+
+
+def _has_to_itself(found: Span, repetition: Span, repeated: Sequence[Span]) -> bool:
+    """Whether a found span is a repetition's, and of no other one."""
+    if intersection_over_union([found], [repetition]) < _OWN:
+        return False
+    others = (other for other in repeated if other != repetition)
+    return all(min(found[1], end) - max(found[0], start) < _OWN * (end - start) for start, end in others)
 
 
 def start_error(found: Occurrence, annotated: Occurrence) -> float:

@@ -23,6 +23,13 @@ All queries. `evaluate` takes the columns of results.parquet.
                              sides.
     tempo_error, transposition_error
                              medians (ratio; semitones), so that one gross error does not hide the usual size.
+    right_query_iou, tempo_within_2_percent, transposition_within_half_semitone, transposition_told, repetitions_listed
+                             of the right matches alone, the queries whose first-ranked reference is relevant: the
+                             median IoU of query spans; the share whose tempo ratio is within 2 %, and whose
+                             transposition is within half a semitone of the annotated one; the share that states a
+                             transposition at all; the share of their annotated repetitions that are each listed as an
+                             occurrence of its own (evaluation/localisation.py). What is not stated is neither within
+                             nor listed; transposition_told tells it from the wrong. NaN where none states any.
     auroc                    probability that a sampled query scores above a sample-free one, ties half. A sampled
                              query has the score of its best relevant reference, -inf where none was returned; a
                              sample-free query its best score, -inf where nothing was returned.
@@ -46,8 +53,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.averages import Counts, counted, mean, median, ratio
+
 Columns = Mapping[str, NDArray]
-Counts = NDArray[np.float64]
 
 _MEANS = {
     "map": "ap",
@@ -64,12 +72,15 @@ _MEDIANS = {"tempo_error": "tempo_error", "transposition_error": "transposition_
 _SHARES = ("ap", "hit_1", "hit_3", "hit_5", "hit_10", "candidate_recall", "query_iou", "reference_iou",
            "normalised_rank", "confidence")  # fmt: skip
 _ERRORS = ("start_error", "tempo_error", "transposition_error")
-_OTHERS = ("relevant", "top_score", "true_score", "answered", "correct")
+_OTHERS = ("relevant", "top_score", "true_score", "answered", "correct", "tempo_ratio", "transposition")
+_REPETITIONS = ("repetitions", "repetitions_listed")  # both unknown in rows of runs that were made before they were
 KEYS = (
     "map", "hit_rate_1", "hit_rate_3", "hit_rate_5", "hit_rate_10", "candidate_recall", "auroc", "false_alarm_rate",
     "recall_at_1_percent", "recall_at_5_percent", "calibration_error", "query_iou", "reference_iou", "within_1_s",
-    "tempo_error", "transposition_error", "normalised_average_rank",
+    "tempo_error", "transposition_error", "right_query_iou", "tempo_within_2_percent",
+    "transposition_within_half_semitone", "transposition_told", "repetitions_listed", "normalised_average_rank",
 )  # fmt: skip
+_NEAR_TEMPO, _NEAR_PITCH = 0.02, 0.5  # ratio; semitones
 _BINS = 10
 
 
@@ -129,35 +140,15 @@ def _hits(hits: ArrayLike, relevant: int) -> NDArray[np.bool_]:
 # All queries
 
 
-def mean(values: ArrayLike, counts: Counts | None = None) -> NDArray[np.float64]:
-    """Mean over the queries that have a value."""
-    values, counts = _counted(values, counts)
-    known = ~np.isnan(values)
-    return _ratio(counts @ np.where(known, values, 0.0), counts @ known.astype(float))
-
-
-def median(values: ArrayLike, counts: Counts | None = None) -> NDArray[np.float64]:
-    """Median over the queries that have a value; of an even number the middle of the two central ones."""
-    values, counts = _counted(values, counts)
-    order = np.argsort(values)[: (~np.isnan(values)).sum()]  # NaN sorts last
-    if not len(order):
-        return np.full(counts.shape[:-1], np.nan)[()]
-    upto = counts[..., order].cumsum(axis=-1)
-    total = upto[..., -1:]
-    low, high = ((upto <= np.floor(position)).sum(axis=-1) for position in ((total - 1) / 2, total / 2))
-    ordered = np.append(values[order], np.nan)  # a draw without a single value ends on the NaN
-    return (ordered[low] + ordered[high]) / 2
-
-
 def auroc(
     positives: ArrayLike, negatives: ArrayLike, counts: Counts | None = None, negative_counts: Counts | None = None
 ) -> NDArray[np.float64]:
     """Probability that a positive scores above a negative, ties half; -inf where nothing was returned."""
-    positives, counts = _counted(_scores(positives), counts)
-    negatives, negative_counts = _counted(_scores(negatives), negative_counts)
+    positives, counts = counted(_scores(positives), counts)
+    negatives, negative_counts = counted(_scores(negatives), negative_counts)
     above = (positives[:, None] > negatives) + 0.5 * (positives[:, None] == negatives)
     won = ((counts @ above) * negative_counts).sum(axis=-1)
-    return _ratio(won, counts.sum(axis=-1) * negative_counts.sum(axis=-1))
+    return ratio(won, counts.sum(axis=-1) * negative_counts.sum(axis=-1))
 
 
 def false_alarm_rate(answered: ArrayLike, counts: Counts | None = None) -> NDArray[np.float64]:
@@ -169,7 +160,7 @@ def threshold_at(negatives: ArrayLike, *, false_alarms: float, counts: Counts | 
     """Lowest score that at most that share (0 to below 1) of the sample-free queries exceed; NaN without any."""
     if not 0 <= false_alarms < 1:
         raise ValueError(f"share of false alarms is {false_alarms}, expected 0 to below 1; 5 % is 0.05")
-    negatives, counts = _counted(_scores(negatives), counts)
+    negatives, counts = counted(_scores(negatives), counts)
     order = np.argsort(-negatives)
     upto = counts[..., order].cumsum(axis=-1)
     allowed = np.floor(false_alarms * counts.sum(axis=-1, keepdims=True) + 1e-9)  # 0.29 * 100 is 28.999…
@@ -187,28 +178,20 @@ def recall_at_false_alarms(
 ) -> NDArray[np.float64]:
     """Share of the sampled queries right above the threshold; `correct`: the first-ranked reference is relevant."""
     threshold = np.asarray(threshold_at(negatives, false_alarms=false_alarms, counts=negative_counts))
-    top_scores, counts = _counted(_scores(top_scores), counts)
+    top_scores, counts = counted(_scores(top_scores), counts)
     kept = np.asarray(correct, bool) & (top_scores > threshold[..., None])
-    recall = _ratio((counts * kept).sum(axis=-1), counts.sum(axis=-1))
+    recall = ratio((counts * kept).sum(axis=-1), counts.sum(axis=-1))
     return np.where(np.isnan(threshold), np.nan, recall)[()]
 
 
 def calibration_error(confidences: ArrayLike, correct: ArrayLike, counts: Counts | None = None) -> NDArray[np.float64]:
     """Expected calibration error of the top answers that have a confidence, in 10 bins of equal width."""
-    confidences, counts = _counted(confidences, counts)
+    confidences, counts = counted(confidences, counts)
     known = ~np.isnan(confidences)
     gaps = np.where(known, np.asarray(correct, float) - confidences, 0.0)
     bins = np.clip(np.nan_to_num(confidences) * _BINS, 0, _BINS - 1).astype(int)  # 1.0 belongs to the last bin
     member = np.arange(_BINS) == bins[:, None]  # (queries, bins)
-    return _ratio(np.abs(counts @ (gaps[:, None] * member)).sum(axis=-1), counts @ known.astype(float))
-
-
-def _counted(values: ArrayLike, counts: Counts | None) -> tuple[NDArray[np.float64], Counts]:
-    values = np.asarray(values, float)
-    counts = np.ones(len(values)) if counts is None else np.asarray(counts, float)
-    if counts.shape[-1] != len(values):
-        raise ValueError(f"counts of {counts.shape[-1]} queries for {len(values)} values, expected one for each")
-    return values, counts
+    return ratio(np.abs(counts @ (gaps[:, None] * member)).sum(axis=-1), counts @ known.astype(float))
 
 
 def _scores(scores: ArrayLike) -> NDArray[np.float64]:
@@ -216,11 +199,6 @@ def _scores(scores: ArrayLike) -> NDArray[np.float64]:
     if np.isnan(scores).any():
         raise ValueError("a score is NaN, expected a number; use -inf where nothing was returned")
     return scores
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """part / whole; NaN where the whole is empty."""
-    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), np.nan)[()]
 
 
 # Everything
@@ -239,6 +217,9 @@ def validate(columns: Columns) -> None:
         wrong = values[(values < 0) | (values > top) | np.isinf(values)]
         if len(wrong):
             raise ValueError(f"{name} is {wrong[0]}, expected {'0 to 1' if top == 1 else '0 or more'}, NaN if unknown")
+    repetitions, listed = _repetitions(columns)
+    if (listed < 0).any() or (listed > repetitions).any():
+        raise ValueError("repetitions_listed is not within 0 and repetitions, expected how many of them are listed")
     sampled = np.asarray(columns["relevant"]) > 0
     if not np.array_equal(sampled, ~np.isnan(np.asarray(columns["ap"], float))):
         raise ValueError("ap is known for another set of queries than the sampled ones; NaN marks the sample-free")
@@ -255,7 +236,7 @@ def evaluate(columns: Columns, counts: Counts | None = None) -> dict[str, NDArra
     values |= {key: median(columns[column], counts) for key, column in _MEDIANS.items()}
     values["within_1_s"] = mean(within, counts)
     values["calibration_error"] = calibration_error(columns["confidence"], columns["correct"], counts)
-    values |= _detection(columns, counts)
+    values |= _detection(columns, counts) | _right_matches(columns, counts)
     return {key: values[key] for key in KEYS}
 
 
@@ -286,3 +267,33 @@ def _detection(columns: Columns, counts: Counts) -> dict[str, NDArray[np.float64
         "false_alarm_rate": false_alarm_rate(np.asarray(columns["answered"])[~sampled], free),
         **recalls,
     }
+
+
+def _right_matches(columns: Columns, counts: Counts) -> dict[str, NDArray[np.float64]]:
+    """The metrics of how relevant references that rank first are explained."""
+    right = np.asarray(columns["correct"], bool)
+    tempo, pitch = (np.where(right, columns[name], np.nan) for name in ("tempo_error", "transposition_error"))
+    repetitions, listed = np.where(right, _repetitions(columns), np.nan)
+    tempo_known, pitch_known = (
+        right & ~np.isnan(np.where(np.isnan(errors), columns[truth], errors))
+        for errors, truth in ((tempo, "tempo_ratio"), (pitch, "transposition"))
+    )
+    return {
+        "right_query_iou": median(np.where(right, columns["query_iou"], np.nan), counts),
+        "tempo_within_2_percent": _stated(tempo <= _NEAR_TEMPO, tempo, tempo_known, counts),
+        "transposition_within_half_semitone": _stated(pitch <= _NEAR_PITCH, pitch, pitch_known, counts),
+        "transposition_told": ratio(counts @ ~np.isnan(pitch), counts @ pitch_known),
+        "repetitions_listed": _stated(np.nan_to_num(listed), listed, np.nan_to_num(repetitions), counts),
+    }
+
+
+def _stated(good: NDArray, stated: NDArray[np.float64], known: NDArray, counts: Counts) -> NDArray[np.float64]:
+    """Good ones over known ones; NaN where none is stated."""
+    share = ratio(counts @ good.astype(float), counts @ known.astype(float))
+    return np.where(counts @ ~np.isnan(stated) > 0, share, np.nan)[()]
+
+
+def _repetitions(columns: Columns) -> NDArray[np.float64]:
+    """(2, queries) annotated repetitions and how many of them are listed."""
+    unknown = np.full(len(columns["relevant"]), np.nan)
+    return np.array([columns.get(name, unknown) for name in _REPETITIONS], float)

@@ -5,13 +5,13 @@ again, or beside another one, without asking anybody. The same rows and seed giv
 within a system; wall times stay in the rows.
 
 Some queries sample several references. Places, tempo and transposition are those of the best-ranked relevant one;
-sample_type, sample_length, tempo_ratio, transposition and level describe the longest sample; a class (riff, tempo
-within 5 % ...) has a query where all its samples belong to it.
+sample_type, sample_length, tempo_ratio, transposition and level describe the longest sample; for classes, lengths and
+levels see evaluation/groups.py.
 """
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation import bootstrap, localisation, metrics, protocols
-from evaluation.benchmark import Benchmark, Query, Sampled
+from evaluation import bootstrap, groups, localisation, metrics, protocols
+from evaluation.benchmark import Benchmark, Query
 from evaluation.bootstrap import DRAWS, Interval
 from evaluation.localisation import Localisation
 from evaluation.peers.interface import Found, Response
@@ -33,20 +33,13 @@ COLUMNS = {
     "hit_10": "float64", "candidate_recall": "float64", "top_reference": "str", "top_score": "float64",
     "true_score": "float64", "wrong_score": "float64", "answered": "bool", "confidence": "float64", "correct": "bool",
     "query_iou": "float64", "reference_iou": "float64", "start_error": "float64", "tempo_error": "float64",
-    "transposition_error": "float64", "normalised_rank": "float64", "seconds": "float64", "classes": "str",
+    "transposition_error": "float64", "repetitions": "float64", "repetitions_listed": "float64",
+    "normalised_rank": "float64", "seconds": "float64", "classes": "str",
     "sample_type": "str", "sample_length": "float64", "tempo_ratio": "float64", "transposition": "float64",
     "level": "float64",
 }  # fmt: skip
-CLASSES: dict[str, Callable[[Sampled], bool]] = {
-    "riff": lambda sampled: sampled.sample_type == "riff",
-    "beat": lambda sampled: sampled.sample_type == "beat",
-    "tempo within 5 %": lambda sampled: sampled.tempo_ratio is not None and abs(sampled.tempo_ratio - 1) < 0.05,
-    "tempo beyond 5 %": lambda sampled: sampled.tempo_ratio is not None and not abs(sampled.tempo_ratio - 1) < 0.05,
-    "shorter than 4 s": lambda sampled: sampled.length is not None and sampled.length < 4.0,
-    "4 s and longer": lambda sampled: sampled.length is not None and sampled.length >= 4.0,
-}
-# A class has sampled queries only, so nothing in it can be set against sample-free ones.
-_NOT_BY_CLASS = ("auroc", "false_alarm_rate", "recall_at_1_percent", "recall_at_5_percent", "calibration_error")
+# A class, a length or a level has sampled queries only, so nothing in it can be set against sample-free ones.
+_WITH_FREE = ("auroc", "false_alarm_rate", "recall_at_1_percent", "recall_at_5_percent", "calibration_error")
 _PACKAGES = ("asid", "torch", "numpy", "scipy", "pandas", "librosa", "pedalboard", "pymilvus", "milvus-lite", "zarr")
 
 
@@ -130,7 +123,7 @@ def _located(right: list[Found], query: Query) -> Localisation:
 def _sample(query: Query) -> dict[str, str | float]:
     longest = max(query.sampled, key=lambda sampled: sampled.length or 0.0, default=None)
     return {
-        "classes": ";".join(n for n, of in CLASSES.items() if query.sampled and all(of(s) for s in query.sampled)),
+        "classes": groups.classes_of(query),
         "sample_type": longest.sample_type if longest else "",
         "sample_length": _number(longest and longest.length),
         "tempo_ratio": _number(longest and longest.tempo_ratio),
@@ -162,7 +155,8 @@ def summary(
     baseline: str | None = None,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
-    """What becomes summary.json: every metric with its interval, by system, against the baseline, by length and class.
+    """What becomes summary.json: every metric with its interval, by system, against the baseline, by query length,
+    class, and length and level of the sample.
 
     `benchmark` and `peers` are their facts, `seed` is the bootstrap's. The baseline is the first system unless named.
     A metric that cannot be computed is null. ValueError where systems were asked different queries.
@@ -173,17 +167,24 @@ def summary(
         raise ValueError(f"baseline {baseline!r} has no rows, expected one of {', '.join(names) or 'some system'}")
     whole = frame[frame["excerpt"].isna()]
     lengths = {f"{x:g}": frame[frame["excerpt"] == x] for x in sorted(frame["excerpt"].dropna().unique())}
-    classes = {name: rows for name in CLASSES if len(rows := whole[_belongs(whole, name)])}
+    classes, samples = groups.by_class(whole), groups.by_sample(whole)
     systems, differences = _compared(whole, names, baseline, seed, draws)
-    by_length = {name: _compared(rows, names, baseline, seed, draws)[0] for name, rows in lengths.items()}
-    by_class = {name: _compared(rows, names, baseline, seed, draws)[0] for name, rows in classes.items()}
+    by_length, by_class, by_sample = (
+        {name: _compared(rows, names, baseline, seed, draws)[0] for name, rows in parts.items()}
+        for parts in (lengths, classes, samples)
+    )
     result = {
         "systems": systems,
         "differences": differences,
         "baseline": baseline,
         "by_length": _by_system(by_length, names),
-        "by_class": _by_system(by_class, names, without=_NOT_BY_CLASS),
-        "counts": _counts(whole, lengths, classes, baseline) | {"bootstrap_draws": draws},
+        "by_class": _by_system(by_class, names, without=_WITH_FREE),
+        "by_sample": _by_system(by_sample, names, without=_WITH_FREE),
+        "counts": {
+            **_counts(whole, lengths, classes, samples, baseline),
+            "right": {name: {part: _right(rows, name) for part, rows in samples.items()} for name in names},
+            "bootstrap_draws": draws,
+        },
         "protocol": {"name": protocol.name, "about": protocol.about},
         "seed": seed,
         "benchmark": benchmark,
@@ -202,10 +203,6 @@ def versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def _belongs(frame: pd.DataFrame, name: str) -> pd.Series:
-    return frame["classes"].map(lambda classes: name in classes.split(";")).astype(bool)
 
 
 def _compared(frame: pd.DataFrame, names: list[str], baseline: str, seed: int, draws: int) -> tuple[dict, dict]:
@@ -238,8 +235,18 @@ def _by_system(parts: Mapping[str, Mapping], names: list[str], without: tuple[st
     }
 
 
+def _right(rows: pd.DataFrame, system: str) -> dict[str, int]:
+    """How many matches of a system are right, and how many annotated repetitions these have."""
+    right = rows[(rows["system"] == system) & rows["correct"]]
+    return {"matches": len(right), "repetitions": int(right["repetitions"].sum())}
+
+
 def _counts(
-    whole: pd.DataFrame, lengths: Mapping[str, pd.DataFrame], classes: Mapping[str, pd.DataFrame], system: str
+    whole: pd.DataFrame,
+    lengths: Mapping[str, pd.DataFrame],
+    classes: Mapping[str, pd.DataFrame],
+    samples: Mapping[str, pd.DataFrame],
+    system: str,
 ) -> dict[str, Any]:
     """Queries of each kind; all systems have the same."""
 
@@ -252,6 +259,7 @@ def _counts(
         "sample_free": asked(whole[whole["relevant"] == 0]),
         "excerpts": {name: asked(rows) for name, rows in lengths.items()},
         "classes": {name: asked(rows) for name, rows in classes.items()},
+        "samples": {name: asked(rows) for name, rows in samples.items()},
     }
 
 

@@ -1,35 +1,68 @@
 """Answers as people read them: a few lines a query. As programs read them: evaluation/evidence/exports.py."""
 
+from dataclasses import replace
+
+from encoder.audio import AudioError
 from evaluation.evidence.exports import document as to_json
 from evaluation.evidence.replies import Reply, answer, clock, name, warp
+from reranker.carried import Carried, CarriedMatch, StemFinder
 from reranker.rank import Match, Occurrence, Span
+from reranker.relation import relation
 from reranker.search import Answer
 
-__all__ = ["Reply", "answer", "clock", "to_json", "to_text"]
+__all__ = ["Reply", "answer", "clock", "to_json", "to_text", "with_stems"]
 
 _SHOWN = 3  # occurrences of a match in the table
+
+
+def with_stems(reply: Reply, find_stems: StemFinder | None) -> Reply:
+    """The reply with the stem that carries each match; the reply itself where nobody asks for stems.
+
+    A query that cannot be separated is a reply with its reason.
+    """
+    if find_stems is None or reply.answer is None:
+        return reply
+    try:
+        return replace(reply, answer=replace(reply.answer, matches=find_stems(reply.query, reply.answer.matches)))
+    except AudioError as error:
+        return Reply(query=reply.query, answer=None, error=error.reason)
 
 
 def to_text(reply: Reply) -> str:
     """A few lines for people; one where there is an error."""
     if reply.answer is None:
         return f"{reply.query}: {reply.error}"
-    if not reply.answer.matches:
-        return f"{reply.query}\n  no sample found{_how_sure(reply.answer)}"
-    return "\n".join([str(reply.query), *(line for m in reply.answer.matches for line in _lines(m))])
+    same = [f"  the same recording as  {_of(m)}; --include-self shows it" for m in reply.answer.same]
+    found = [line for m in reply.answer.matches for line in _lines(m)]
+    return "\n".join([str(reply.query), *same, *(found or [f"  no sample found{_how_sure(reply.answer)}"])])
 
 
 def _how_sure(answer: Answer) -> str:
     """At which false-alarm rate, where one was asked for."""
-    return "" if answer.false_alarms is None else f" (false-alarm rate {100 * answer.false_alarms:g} %)"
+    return "" if answer.false_alarms is None else f" (false-alarm rate {100 * answer.false_alarms:.2g} %)"
 
 
 def _lines(match: Match) -> list[str]:
     places = [f"      {_place(o)}" for o in match.occurrences[:_SHOWN]]
     more = len(match.occurrences) - _SHOWN
     sure = "" if match.confidence is None else f"  confidence {100 * match.confidence:.0f} %"
-    first = f"  {match.score:6.2f}{sure}  {name(match.reference)}  ({match.reference.path})"
-    return [first, *places, *([f"      and {more} more"] if more > 0 else [])]
+    same = "  the same recording" if relation(match) == "same recording" else ""
+    first = f"  {match.score:6.2f}{sure}  {_of(match)}{same}"
+    stem = [f"      stem: {_stem(match.carried)}"] if isinstance(match, CarriedMatch) else []
+    return [first, *stem, *places, *([f"      and {more} more"] if more > 0 else [])]
+
+
+def _of(match: Match) -> str:
+    return f"{name(match.reference)}  ({match.reference.path})"
+
+
+def _stem(carried: Carried) -> str:
+    """The stem and its share; where it cannot be told, all that have one, largest first."""
+    if carried.stem is not None:
+        return f"{carried.stem} {carried.shares[carried.stem]:.2f}"
+    order = sorted(carried.shares, key=lambda stem: -carried.shares[stem])
+    shares = ", ".join(f"{stem} {carried.shares[stem]:.2f}" for stem in order if carried.shares[stem])
+    return f"cannot be told ({shares})" if shares else "cannot be told"
 
 
 def _place(occurrence: Occurrence) -> str:

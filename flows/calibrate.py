@@ -1,7 +1,7 @@
 """The calibration flow: a folder of music -> how sure a match is, for this encoder and this way of ranking.
 
 1. Render benchmarks from the music, one for each seed, as `asid evaluate own` does.
-2. Ask the product every query, whole, in excerpts and joined to long ones; answers are kept, so a killed run goes on.
+2. Ask the product every query, whole and in excerpts; answers are kept, so a killed run goes on.
 3. Fit; judge the fit on queries that it was not fitted on.
 4. Write the calibration, from where `asid find` takes it.
 """
@@ -42,7 +42,6 @@ class Calibrating:
     out: Path  # the calibration file
     cache: Path  # of rendered audio, of what is stored of it, and of answers
     lengths: tuple[float, ...] = calibration.LENGTHS  # seconds of excerpts
-    joined: int = calibration.JOINED  # queries joined into a long one; 1: none are
     sampled: float = calibrate.SAMPLED  # share of queries that sample something in the catalogue
     command: str = ""  # kept in the calibration
 
@@ -98,7 +97,7 @@ def _collected(
 ) -> Collected:
     benchmark = own.render(settings, sources, how.cache, progress=_steps(progress))
     folder = how.cache / f"calibration-{run.identity(benchmark)[:16]}"
-    return calibration.collect(benchmark, peer, folder, seconds=how.lengths, joined=how.joined, progress=progress)
+    return calibration.collect(benchmark, peer, folder, seconds=how.lengths, progress=progress)
 
 
 @task(name="fit-calibration", cache_policy=NO_CACHE, persist_result=False)
@@ -117,7 +116,6 @@ def _fitted(collected: Sequence[Collected], encoder: str, how: Calibrating) -> F
             "catalogue": [benchmark.catalogue for benchmark in collected],  # tracks, by seed
             "versions_of_queries": len(ranked),
             "lengths": list(how.lengths),
-            "joined": how.joined,
             "failed": {query: reason for benchmark in collected for query, reason in benchmark.failed.items()},
             "versions": results.versions(),
         },

@@ -24,8 +24,6 @@ from flows.options import PATH, catalogue_options, prepare_prefect, read_setting
               help="Another seed, other queries; may be repeated, for more of them.")  # fmt: skip
 @click.option("--length", "lengths", type=click.FloatRange(1), multiple=True, default=(5, 10), show_default=True,
               help="Seconds of excerpts that are asked too (may be repeated).")  # fmt: skip
-@click.option("--joined", type=click.IntRange(1), default=6, show_default=True,
-              help="Queries joined into a long one; 1: none are.")  # fmt: skip
 @click.option("--sampled-share", "sampled", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.75,
               show_default=True,
               help="Of the queries to come, how many sample something in the catalogue.")  # fmt: skip
@@ -37,7 +35,7 @@ from flows.options import PATH, catalogue_options, prepare_prefect, read_setting
 def calibrate(
     music: Path, where: tuple[str, ...], further: Path | None, further_where: tuple[str, ...], references: int,
     queries: int, sample_free: int, distractors: int | None, interference: int, seeds: tuple[int, ...],
-    lengths: tuple[float, ...], joined: int, sampled: float, cache: Path, out: Path | None, as_json: bool, **given,
+    lengths: tuple[float, ...], sampled: float, cache: Path, out: Path | None, as_json: bool, **given,
 ) -> None:  # fmt: skip
     """Fit confidences and false-alarm rates on MUSIC (a folder, a list of files, or a manifest).
 
@@ -58,7 +56,6 @@ def calibrate(
         out=out or settings.calibration or settings.data / "calibration.json",
         cache=cache,
         lengths=lengths,
-        joined=joined,
         sampled=sampled,
         command=" ".join(["asid", *sys.argv[1:]]),
     )

@@ -4,10 +4,22 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flows.options import PATH, catalogue_options, read_settings
+
+if TYPE_CHECKING:  # imported late, so that --help stays quick
+    from encoder.separation import Separator
+    from flows.settings import Settings
+
+
+def _no_file(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The value of --stems; a file there is a query that was taken for it."""
+    if value is not None and Path(value).is_file():
+        raise click.BadParameter(f"{value} is a file, expected a model's name or a folder; put --stems last")
+    return value
 
 
 @click.command()
@@ -37,6 +49,15 @@ from flows.options import PATH, catalogue_options, read_settings
     "Sonic Visualiser layers (may be repeated).",
 )
 @click.option("--bundle", type=PATH, help="Write result, excerpts, settings and checksums to a new folder.")
+@click.option(
+    "--stems",
+    is_flag=False,
+    flag_value="htdemucs",
+    callback=_no_file,
+    metavar="[MODEL]",
+    help="Separate queries that have matches, and tell the stem that carries each; a demucs model by name, or a folder "
+    "of trusted weights.  [htdemucs where no model is given]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (its form: README, Output).")
 @catalogue_options
 def find(
@@ -49,6 +70,7 @@ def find(
     report: Path | None,
     exports: tuple[Path, ...],
     bundle: Path | None,
+    stems: str | None,
     as_json: bool,
     **given,
 ) -> None:
@@ -57,14 +79,18 @@ def find(
     scores = {"minimum": min_score, "surplus": min_score, "false_alarms": false_alarms}
     settings = read_settings(**given, ranking={"by": rank_by, "top": top, **scores})
     from flows import answers, assembly, evidence
+    from reranker.carried import StemFinder
 
     wanted = evidence.Wanted(report=report, exports=exports, bundle=bundle)
+    separate = _separator(stems, settings)
     encoder = assembly.encoder(settings)
     with assembly.references(settings, encoder, read_only=True) as references:
         searcher = assembly.searcher(settings, references, encoder)
+        find_stems = StemFinder(separate, encoder, references) if separate else None
         replies = []
         for query in queries:
-            replies.append(reply := answers.answer(searcher, query, include_self=include_self))
+            reply = answers.with_stems(answers.answer(searcher, query, include_self=include_self), find_stems)
+            replies.append(reply)
             if reply.error:
                 click.echo(f"asid: {answers.to_text(reply)}", err=True)
             elif not as_json:
@@ -95,6 +121,20 @@ def verify(bundle: Path, as_json: bool, **given) -> None:
     click.echo(json.dumps(evidence.to_json(verified), indent=2) if as_json else evidence.to_text(verified))
     if verified.differences:
         raise SystemExit(1)
+
+
+def _separator(model: str | None, settings: "Settings") -> "Separator | None":
+    """What separates queries; refused before anything is searched where it could not.
+
+    ValueError where matches are not aligned, SeparationError where the model cannot be loaded.
+    """
+    if model is None:
+        return None
+    if settings.ranking.by != "correlation":
+        raise ValueError(f"--stems: references are ranked by {settings.ranking.by}, which aligns none; leave one out")
+    from encoder.separation import Separator  # demucs takes seconds to import
+
+    return Separator(model, device=settings.device)
 
 
 def _command() -> str:

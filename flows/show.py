@@ -72,7 +72,12 @@ def evaluation() -> Iterator[Callable[["Step"], None]]:
 
 def evaluation_text(summary: dict[str, Any], out: Path) -> str:
     """Protocol, systems side by side with intervals, and where the report lies."""
-    shown = [tables.of_metrics(summary), tables.of_differences(summary), tables.of_lengths(summary)]
+    shown = [
+        tables.of_metrics(summary),
+        tables.of_differences(summary),
+        tables.of_lengths(summary),
+        tables.of_places(summary),
+    ]
     parts = [summary["protocol"]["about"], *(_table_text(table) for table in shown if table.rows)]
     return "\n\n".join([*parts, f"report: {out / 'report.html'}"])
 

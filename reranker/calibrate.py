@@ -4,8 +4,8 @@ Logistic regression with an L2 penalty on the best-ranked references of every qu
 log loss over folds of queries; of those that are not clearly worse than the best, the simplest.
 
 Every query is asked a second time with what it samples withheld: such a query is sample-free, so that each query, and
-not only those rendered without a sample, is one draw of the best wrong answer. Versions of one query (excerpts, joined
-queries) share its weight; sampled and sample-free queries weigh as `sampled` says, however many there are of each.
+not only those rendered without a sample, is one draw of the best wrong answer. Versions of one query (excerpts)
+share its weight; sampled and sample-free queries weigh as `sampled` says, however many there are of each.
 """
 
 from collections import Counter
@@ -36,7 +36,6 @@ class Ranked:
     """A query with known truth, and how the references that were compared with it were ranked."""
 
     query: str  # the full query that this is a version of; versions share its weight
-    block: str  # queries that have something in common are fitted together or judged together
     seconds: float
     scores: tuple[float, ...]  # best first
     right: tuple[bool, ...]  # which of them are sampled
@@ -199,18 +198,18 @@ def _weights(examples: Sequence[Ranked], asked: int, sampled: float) -> NDArray[
 
 
 def _folds(examples: Sequence[Ranked]) -> NDArray[np.int64]:
-    """(examples,) blocks in turn."""
-    numbers = {block: number for number, block in enumerate(dict.fromkeys(e.block for e in examples))}
-    return np.array([numbers[e.block] % _FOLDS for e in examples])
+    """(examples,) queries in turn; versions of one lie in the same."""
+    numbers = {query: number for number, query in enumerate(dict.fromkeys(e.query for e in examples))}
+    return np.array([numbers[e.query] % _FOLDS for e in examples])
 
 
 def _require(ranked: Sequence[Ranked]) -> None:
     correct = sum(bool(r.right) and r.right[0] for r in ranked)
-    blocks = len({r.block for r in ranked})
-    if min(correct, len(ranked) - correct) < _LEAST or blocks < _FOLDS:
+    queries = len({r.query for r in ranked})
+    if min(correct, len(ranked) - correct) < _LEAST or queries < _FOLDS:
         raise CalibrationError(
-            f"{correct} best answers are right, {len(ranked) - correct} are wrong, in {blocks} blocks of queries; "
-            f"expected {_LEAST} or more of each and {_FOLDS} blocks; calibrate with more queries, sample-free ones too"
+            f"{correct} best answers are right, {len(ranked) - correct} are wrong, of {queries} queries; "
+            f"expected {_LEAST} or more of each and {_FOLDS} queries; calibrate with more queries, sample-free ones too"
         )
 
 

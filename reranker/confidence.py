@@ -211,9 +211,9 @@ def bar(false: Sequence[Sequence[float]], rate: float) -> float:
 def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: str = "") -> dict[str, Any]:
     """Everything beside the encoder that scores depend on, as JSON has it; `classifier` is the reranker's digest."""
     if correlation is None:
-        chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold")}
+        chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold", "consistent")}
         return chosen | {"reranker": classifier}
-    chosen = {name: getattr(ranking, name) for name in ("by", "wide", "shortlist", "effort")}
+    chosen = {name: getattr(ranking, name) for name in ("by", "wide", "shortlist", "window", "overlap", "effort")}
     settings = {name: value for name, value in asdict(correlation).items() if name != "explained"}
     return json.loads(json.dumps(chosen | {"correlation": settings}))
 

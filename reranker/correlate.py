@@ -41,7 +41,7 @@ class Correlation:
     surplus: float = 3.0  # robust standard deviations over the background from which a piece counts
     coarse: int = 2  # frames that are one while references are many
     # Seconds of query times references up to which frames are compared one by one; no fewer than `finest` references.
-    effort: float = 640.0
+    effort: float = 2000.0
     finest: int = 8
     explained: int = 5  # references, best first, whose occurrences are told
 
@@ -97,8 +97,13 @@ class Correlator:
         self.correlation = correlation
 
     @torch.inference_mode()
-    def __call__(self, query: Features, references: Mapping[int, Features]) -> dict[int, Explanation]:
+    def __call__(
+        self, query: Features, references: Mapping[int, Features], *, asked: int | None = None
+    ) -> dict[int, Explanation]:
         """Features (frames, bins) of the query and of references by number -> explanations, best first.
+
+        `asked`: frames of the whole query, where this is a window of it: the longer it is, the fewer references are
+        compared finely.
 
         A query or a reference too short for one piece has the score 0, and so has a reference that coarse frames leave
         behind; these come in the order of their coarse scores. Ties go by number.
@@ -106,7 +111,7 @@ class Correlator:
         _require_features({"query": query, **references})
         config = self.correlation
         rough = dict.fromkeys(references, _NOTHING)
-        if len(references) > (fine := config.fine(len(query))):
+        if len(references) > (fine := config.fine(asked or len(query))):
             rough |= evidence(query, references, config, coarse=config.coarse)
         kept = sorted(references, key=lambda number: (-rough[number][0], number))[:fine]
         found = dict.fromkeys(references, _NOTHING) | evidence(query, {n: references[n] for n in kept}, config)

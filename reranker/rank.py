@@ -3,24 +3,22 @@
 A candidate (a reference segment) counts with its best score over the query segments; what scores under the threshold
 is rejected and leaves the ranking, so a reference without surviving candidates is no match and a query may have none.
 A reference's score is the sum over its surviving candidates. Where references are correlated (reranker/correlate.py),
-candidates only make the short list.
+candidates only make the short list. Where the survivors of a reference lie is for reranker/align.py to say; with
+`Ranking.consistent` those on a line count more than scattered ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from store.catalogue import Track
-from store.segment_ids import index_of, track_of
+from store.segment_ids import track_of
 
 Span = tuple[float, float]  # start and end in seconds
 UNCALIBRATED = 120.0  # score from which a correlated reference is returned without calibration
-_GAP = 2.0  # seconds between hits, in query and in reference, up to which they belong to one occurrence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +35,10 @@ class Scored:
             query_indices=self.query_indices[kept], segment_ids=self.segment_ids[kept], scores=self.scores[kept]
         )
 
+    def within(self, hops: slice) -> "Scored":
+        """Only the pairs whose query segment begins in these hops."""
+        return self.where((self.query_indices >= hops.start) & (self.query_indices < hops.stop))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Occurrence:
@@ -46,6 +48,8 @@ class Occurrence:
     reference_span: Span
     tempo_ratio: float | None = None  # query tempo / reference tempo; None until aligned
     transposition: float | None = None  # semitones; None until aligned
+    likeness: float | None = None  # cosine of the features of both spans, -1 to 1; None where they were not compared
+    evidence: float | None = None  # sum of the scores it rests on; comparable within one ranking; None: not counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,16 @@ class Match:
     confidence: float | None  # probability of being right; None without a calibration
     occurrences: tuple[Occurrence, ...]
 
+    @property
+    def longest(self) -> Occurrence | None:
+        """The occurrence with the longest query span, the first of equals; None where no place is told."""
+        return max(self.occurrences, key=lambda o: o.query_span[1] - o.query_span[0], default=None)
+
+    @property
+    def covered(self) -> float:
+        """Seconds of the query that the occurrences cover; what several cover counts once."""
+        return covered([o.query_span for o in self.occurrences])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
@@ -66,11 +80,14 @@ class Ranking:
     candidates: int = 5  # per query segment
     wide: int = 50  # the same where they only make the short list that is correlated
     threshold: float = 0.5  # score under which a candidate is rejected
+    consistent: bool = False  # whether candidates on a line count more than scattered ones (reranker/align.py)
     # Score under which a match is not returned. Neighbouring segments overlap by seven eighths, so what is really there
     # survives more than once; a lone candidate is no match.
     minimum: float = 1.0
     shortlist: int = 20  # references that are correlated with the query, at least
-    effort: float = 6000.0  # seconds of query times references up to which more of them are; under 1 ms CPU each
+    window: float = 40.0  # seconds of a query that are correlated at once, at most
+    overlap: float = 8.0  # seconds that neighbouring windows share, at least
+    effort: float = 9000.0  # seconds of query times references up to which more of them are; under 0.5 ms CPU each
     false_alarms: float = 0.01  # share of sample-free queries that may be answered; needs a calibration
     surplus: float | None = None  # score from which a correlated reference is returned, whatever its confidence
     top: int = 5  # matches returned
@@ -80,6 +97,10 @@ class Ranking:
             raise ValueError(f"ranking: by is {self.by!r}, expected correlation, reranker or similarity")
         if not 0 < self.false_alarms < 1:
             raise ValueError(f"ranking: false_alarms is {self.false_alarms}, expected between 0 and 1; 1 % is 0.01")
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(
+                f"ranking: overlap is {self.overlap} s, expected 0 or more and less than window ({self.window} s)"
+            )
         for name in ("candidates", "wide", "shortlist", "top"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ranking: {name} is {getattr(self, name)}, expected 1 or more")
@@ -109,16 +130,12 @@ def shortlist(scored: Scored, size: int) -> list[int]:
     return tracks[np.lexsort((tracks, -best))][:size].tolist()
 
 
-def occurrences(scored: Scored, *, hop: float, duration: float) -> tuple[Occurrence, ...]:
-    """Hits of one reference that lie close together in both tracks, as one pair of spans each, strongest first."""
-    starts = np.stack([scored.query_indices * hop, index_of(scored.segment_ids) * hop], axis=1)  # (hits, 2) seconds
-    # Near pairs by a tree: a matrix of all pairs would fill the memory for a query of an hour.
-    near = KDTree(starts).query_pairs(_GAP, p=np.inf, output_type="ndarray")
-    graph = coo_array((np.ones(len(near), bool), tuple(near.T)), shape=(len(starts), len(starts)))
-    groups, label = connected_components(graph, directed=False)
-    strength = np.bincount(label, weights=scored.scores, minlength=groups)
-    low, high = np.full((groups, 2), np.inf), np.full((groups, 2), -np.inf)
-    np.minimum.at(low, label, starts)
-    np.maximum.at(high, label, starts + duration)
-    spans = np.stack([low, high], axis=2)[np.argsort(-strength, kind="stable")]  # (groups, 2, 2): side, end
-    return tuple(Occurrence(query_span=tuple(q), reference_span=tuple(r)) for q, r in spans.tolist())
+def covered(spans: Sequence[Span]) -> float:
+    """Seconds under the union of the spans; ValueError for a span that does not end after its start."""
+    total, reached = 0.0, -np.inf
+    for start, end in sorted(spans):
+        if not (np.isfinite(end - start) and end > start):
+            raise ValueError(f"span ({start}, {end}): expected an end after the start, in seconds")
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

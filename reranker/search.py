@@ -1,6 +1,6 @@
 """Search: a query in, its matches out. `Searcher` is the product; everything else exists so that it stays readable.
 
-encode -> candidates (Milvus) -> a short list of references -> contrast features (Zarr) -> explanations (correlation)
+encode -> candidates (Milvus) -> a short list for each window -> contrast features (Zarr) -> explanations (correlation)
                               or -> node matrices (Zarr) -> scores (cross-attention)      -> ranked matches
 """
 
@@ -14,7 +14,7 @@ import torch
 
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
-from reranker import confidence, rank
+from reranker import align, confidence, rank, relation, windows
 from reranker.confidence import Calibration
 from reranker.correlate import Correlator, Explanation
 from reranker.cross_attention import CrossAttention
@@ -22,7 +22,6 @@ from reranker.rank import Match, Ranking, Scored
 from store.candidates import Candidates
 from store.plan import content_hash
 from store.references import References
-from store.segment_ids import track_of
 
 _WINDOW = 40  # query segments (20 s) that one candidate is compared with; keeps the cost linear in the query's length
 
@@ -34,8 +33,17 @@ class Answer:
     query: Path
     duration: float  # seconds that hold segments
     matches: tuple[Match, ...]
+    same: tuple[Match, ...] = ()  # what the query is the same recording as, or a part of; not among the matches
     sample_free: float | None = None  # probability that no compared reference is sampled; None without a calibration
     false_alarms: float | None = None  # share of sample-free queries that are answered; None: a score was the bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A window of a query and the references that it is correlated with."""
+
+    hops: slice  # of the query
+    listed: Sequence[int]  # track numbers
 
 
 class Searcher:
@@ -74,17 +82,21 @@ class Searcher:
     def __call__(self, path: Path, *, include_self: bool = False) -> Answer:
         """Matches of the track at `path`; raises AudioError, IndexUnavailable, MissingNodeMatrix.
 
-        A reference that is the very same file is left out unless `include_self`.
+        References that are the very same file, or of which the query is nothing but an excerpt, are no matches unless
+        `include_self`.
         """
         query = self.encoder.encode(path)
         itself = () if include_self else self._itself(path)
-        ranked = self.matches(self.score(query, exclude=itself), query, exclude=itself)
+        ranked = self.matches(query, exclude=itself)
+        enough = [match for match in ranked if self.enough(match)]
+        same = [] if include_self else [m for m in enough if relation.is_whole(m, len(query.contrast) * query.hop)]
         return Answer(
             query=path,
             duration=self._duration(query),
-            matches=tuple(match for match in ranked if self.enough(match))[: self.ranking.top],
+            matches=tuple(match for match in enough if match not in same)[: self.ranking.top],
+            same=tuple(same),
             sample_free=None if self.calibration is None else math.prod(1 - match.confidence for match in ranked),
-            false_alarms=None if self.threshold is None else self.ranking.false_alarms,
+            false_alarms=self._false_alarms(query),
         )
 
     def enough(self, match: Match) -> bool:
@@ -100,18 +112,11 @@ class Searcher:
             return self.ranking.minimum
         return rank.UNCALIBRATED if self.ranking.surplus is None else self.ranking.surplus
 
-    def matches(self, scored: Scored, query: Encoding, *, exclude: Sequence[int] = ()) -> tuple[Match, ...]:
-        """Every reference that is left to rank, best first, whether or not it is enough for an answer."""
+    def matches(self, query: Encoding, *, exclude: Sequence[int] = ()) -> tuple[Match, ...]:
+        """Every reference that is compared with the query, best first, whether or not it is enough for an answer."""
         if self.correlator is None:
-            return self._by_candidates(scored, query)
-        return self._by_correlation(self.listed(scored, query, exclude=exclude), query)
-
-    def listed(self, scored: Scored, query: Encoding, *, exclude: Sequence[int] = ()) -> list[int]:
-        """Track numbers that are correlated with the query: those with the best candidates, or all if there is time."""
-        size = self.ranking.size(len(query.contrast) * query.hop)
-        if self.references.counts().stored > size:
-            return rank.shortlist(scored, size)
-        return [track.number for track in self.references.catalogue.tracks("stored") if track.number not in exclude]
+            return self._by_candidates(self.score(query, exclude=exclude), query)
+        return windows.united(self._by_correlation(part, query) for part in self._parts(query, exclude))
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
         """Every candidate of the query with its best score, window by window; track numbers to `exclude` stay away."""
@@ -128,31 +133,58 @@ class Searcher:
         )
 
     def _by_candidates(self, scored: Scored, query: Encoding) -> tuple[Match, ...]:
-        """Ranked by the sum of surviving candidates' scores (equations 11 and 12)."""
-        totals = rank.by_reference(scored, threshold=self.ranking.threshold)
+        """Ranked by the sum of surviving candidates' scores (equations 11 and 12), or scattered ones less."""
+        worthy = align.worth(scored, threshold=None if self.classifier is None else self.ranking.threshold)
+        places = self._places(worthy, query)
+        if self.ranking.consistent:
+            totals = align.consistent(worthy, places)
+        else:
+            totals = rank.by_reference(scored, threshold=self.ranking.threshold)
         tracks = self.references.tracks(totals)
         return tuple(
-            Match(reference=tracks[n], score=score, confidence=None, occurrences=self._places(scored, n, query))
+            Match(reference=tracks[n], score=score, confidence=None, occurrences=places.get(n, ()))
             for n, score in totals.items()
         )
 
-    def _by_correlation(self, listed: Sequence[int], query: Encoding) -> tuple[Match, ...]:
-        """The listed references, ranked by how well each explains the query."""
-        explained = self.correlator(query.features, self.references.features(listed))
+    def _parts(self, query: Encoding, exclude: Sequence[int]) -> list[Part]:
+        """The windows, each with the references of its best candidates, or with all where there is time for them."""
+        cut, size = self._windows(query), self.ranking.size(len(query.contrast) * query.hop)
+        if self.references.counts().stored <= size:
+            every = [t.number for t in self.references.catalogue.tracks("stored") if t.number not in exclude]
+            return [Part(hops=hops, listed=every) for hops in cut]
+        scored = self.score(query, exclude=exclude)
+        return [Part(hops=hops, listed=rank.shortlist(scored.within(hops), size)) for hops in cut]
+
+    def _by_correlation(self, part: Part, query: Encoding) -> tuple[Match, ...]:
+        """The listed references, ranked by how well each explains this window of the query."""
+        features = query.contrast[part.hops].reshape(-1, query.contrast.shape[2])
+        references = self.references.features(part.listed)
+        explained = self.correlator(features, references, asked=len(query.features))
         tracks = self.references.tracks(explained)
-        sure = self._confidences(list(explained.values()), query)
-        return tuple(
+        seconds = (part.hops.stop - part.hops.start) * query.hop
+        sure = self._confidences(list(explained.values()), seconds)
+        matches = (
             Match(reference=tracks[n], score=found.score, confidence=c, occurrences=found.occurrences)
             for (n, found), c in zip(explained.items(), sure, strict=True)
         )
+        return tuple(windows.later(match, part.hops.start * query.hop) for match in matches)
 
-    def _confidences(self, explained: Sequence[Explanation], query: Encoding) -> Sequence[float | None]:
-        """Of each reference compared with the query."""
+    def _confidences(self, explained: Sequence[Explanation], seconds: float) -> Sequence[float | None]:
+        """Of each reference compared with a window that long."""
         if self.calibration is None or not explained:
             return [None] * len(explained)
-        seconds = len(query.contrast) * query.hop
         evidence = confidence.of_ranking([found.score for found in explained], seconds=seconds)
         return self.calibration.confidences(evidence).tolist()
+
+    def _windows(self, query: Encoding) -> list[slice]:
+        longest, overlap = (round(s / query.hop) for s in (self.ranking.window, self.ranking.overlap))
+        return windows.cut(len(query.contrast), longest=longest, overlap=overlap)
+
+    def _false_alarms(self, query: Encoding) -> float | None:
+        """Share of sample-free queries as long that are answered: each window is a chance of its own."""
+        if self.threshold is None:
+            return None
+        return 1 - (1 - self.ranking.false_alarms) ** len(self._windows(query))
 
     @torch.inference_mode()
     def _window(self, query: Encoding, candidates: Candidates, window: slice) -> Scored:
@@ -174,9 +206,9 @@ class Searcher:
             scores=scores[best, np.arange(len(ids))],
         )
 
-    def _places(self, scored: Scored, track_number: int, query: Encoding) -> tuple[rank.Occurrence, ...]:
-        kept = (track_of(scored.segment_ids) == track_number) & (scored.scores >= self.ranking.threshold)
-        return rank.occurrences(scored.where(kept), hop=query.hop, duration=query.segment_duration)
+    def _places(self, worthy: Scored, query: Encoding) -> dict[int, tuple[rank.Occurrence, ...]]:
+        """Track number -> where the candidates of a reference lie on lines."""
+        return align.by_reference(worthy, hop=query.hop, duration=query.segment_duration)
 
     def _itself(self, path: Path) -> list[int]:
         return [track.number for track in self.references.catalogue.by_hashes([content_hash(path)])]

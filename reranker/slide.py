@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 SPANS = (1, 2)  # pieces that are compared as one
 _AT_ONCE = 32  # pieces whose products are in memory at once
 _QUIET = 0.1  # of the median energy; quieter patches are compared as if they had that
-_BLOCK = 512  # places of which the sums stay in the fastest memory
+_BLOCK = 2048  # places of which the sums stay in fast memory
 _NOWHERE = np.float32(-1)  # where a span does not fit
 
 
@@ -122,6 +122,7 @@ def _highest(products, offsets, lengths, scales, scales_of_two, places, places_o
     pieces, frames, width = products.shape
     tempi = len(lengths)
     before, sums = np.zeros((tempi, width), np.float32), np.zeros((tempi, width), np.float32)
+    room, nothing = np.empty(width, np.float32), np.zeros(width, np.float32)
     for p in range(pieces):
         for low in range(0, width, _BLOCK):
             for i in range(tempi):
@@ -130,10 +131,11 @@ def _highest(products, offsets, lengths, scales, scales_of_two, places, places_o
                     _along(sums[i, low:high], products[p], offsets[i], low, high)
         for i in range(tempi):
             if places[i] > 0:
-                out[p, 0, i] = _top(sums[i, : places[i]], scales[i])
+                out[p, 0, i] = _largest(sums[i], nothing, scales[i], room[: places[i]])
             if p > 0 and places_of_two[i] > 0:
-                second = sums[i, lengths[i] : lengths[i] + places_of_two[i]]
-                out[p - 1, 1, i] = _top_of_two(before[i, : places_of_two[i]], second, scales_of_two[i])
+                out[p - 1, 1, i] = _largest(
+                    before[i], sums[i, lengths[i] :], scales_of_two[i], room[: places_of_two[i]]
+                )
         before, sums = sums, before
 
 
@@ -161,16 +163,15 @@ def _add(sums, a, b, c, d):
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _top(sums, scales):
-    best = np.float32(-1e30)
-    for r in range(sums.size):
-        best = max(best, sums[r] * scales[r])
-    return best
-
-
-@njit(nogil=True, cache=True, fastmath=True)
-def _top_of_two(first, second, scales):
-    best = np.float32(-1e30)
-    for r in range(first.size):
-        best = max(best, (first[r] + second[r]) * scales[r])
-    return best
+def _largest(first, second, scales, room):
+    """The largest of (first + second) * scales over as many places as there is room."""
+    size = room.size
+    for r in range(size):
+        room[r] = (first[r] + second[r]) * scales[r]
+    while size > 1:  # halves are folded onto each other, which is done in vectors; a running maximum is not
+        half = (size + 1) // 2
+        for r in range(size - half):
+            if room[half + r] > room[r]:
+                room[r] = room[half + r]
+        size = half
+    return room[0]

@@ -90,6 +90,7 @@ def occurrences(
             reference_span=((a + first * ratio) * seconds, (a + last * ratio) * seconds),
             tempo_ratio=ratio,
             transposition=warp.transposition,
+            likeness=_cosine(asking[first:last], _at(asked, a + torch.arange(first, last) * ratio)),
         )
         for first, last, a in spans
     )
@@ -206,6 +207,10 @@ def _shifted(frames: Tensor, bins: int) -> Tensor:
     if abs(bins) >= size:
         return torch.zeros_like(frames)
     return pad(frames[..., max(-bins, 0) : size - max(bins, 0)], (max(bins, 0), max(-bins, 0)))
+
+
+def _cosine(mine: Tensor, theirs: Tensor) -> float:
+    return float((mine * theirs).sum() / (mine.norm() * theirs.norm()).clamp(min=1e-6))
 
 
 def _norm(energy: Tensor) -> Tensor:

@@ -208,7 +208,7 @@ def _separator(settings: StemSettings) -> Callable[..., dict[str, NDArray[np.flo
     """The demucs model the settings name, None where they name none."""
     if settings.separate is None:
         return None
-    from encoder.training.separation import Separator  # demucs takes seconds to import
+    from encoder.separation import Separator  # demucs takes seconds to import
 
     return Separator(settings.separate, device=settings.device)
 

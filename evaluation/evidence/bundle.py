@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from encoder.audio import AudioError
 from evaluation.evidence import comparison, exports, listen, provenance
 from evaluation.evidence.provenance import Provenance
-from evaluation.evidence.replies import Reply, answer, longest
+from evaluation.evidence.replies import Reply, answer
 from reranker.rank import Match
 from reranker.search import Searcher
 from store.catalogue import Track
@@ -130,7 +130,7 @@ def _write_excerpts(folder: Path, replies: Sequence[Reply]) -> list[str]:
 
 
 def _write_excerpt(folder: Path, name: str, reply: Reply, match: Match) -> None:
-    best = longest(match)
+    best = match.longest
     if best is None:
         return
     excerpt = listen.choose(best, seconds=_LONGEST, duration=reply.answer.duration)

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from evaluation.evidence.replies import Reply, covered, longest
+from evaluation.evidence.replies import Reply
 from reranker.rank import Match, Occurrence
 
 _ENDS = ("query_start", "query_end", "reference_start", "reference_end")
@@ -58,11 +58,11 @@ def write_parquet(replies: Sequence[Reply], path: Path) -> None:
 
 
 def _match(match: Match, duration: float) -> dict[str, Any]:
-    best, reference = longest(match), match.reference
+    best, reference = match.longest, match.reference
     return {
         **{name: getattr(reference, name) for name in ("isrc", "title", "artist", "content_hash")},
         "reference": str(reference.path),
-        "match_percent": round(min(100.0, 100.0 * covered(match) / duration), 2) if duration else 0.0,
+        "match_percent": round(min(100.0, 100.0 * match.covered / duration), 2) if duration else 0.0,
         "segments": [_segment(o) for o in match.occurrences],
         "confidence": match.confidence,
         "score": match.score,

@@ -9,13 +9,21 @@
     {"queries": [{"query": path, "found": bool, "duration": seconds, "error": null | reason,
                   "matches": [{"reference": {"number", "path", "title", "artist", "isrc", "duration", "content_hash"},
                                "score": float, "confidence": float | null,
+                               "relation": "sample" | "same recording" | null,
                                "occurrences": [{"query_span": [s, e], "reference_span": [s, e],
-                                                "tempo_ratio": float | null, "transposition": float | null}]}]}]}
+                                                "tempo_ratio": float | null, "transposition": float | null,
+                                                "likeness": float | null}],
+                               "stems": null | {"carried_by": stem | null, "shares": {stem: float}}}],
+                  "same_recording": [as in "matches"]}]}
 
 Spans are seconds (to the millisecond), `tempo_ratio` is query tempo over reference tempo, `transposition` semitones by
 which the query is higher; both are null where references were not correlated. `confidence` is the probability that the
-match is right, null without a calibration. `isrc` is empty where the file does not tell it. An empty `matches` without
-`error` means "no sample found".
+match is right, null without a calibration. `likeness` is the cosine of the features of both spans.
+`same_recording` lists what the query is a copy or an excerpt of, with nothing else to be heard; `--include-self` has
+them among the matches, where `relation` says so. `isrc` is empty where the file does not tell it. `stems` is null
+unless `--stems` was given: `shares` are the parts of the match's likeness that the stems of the query carry, of sum 1
+(all 0 where none is like the reference), `carried_by` is the stem that stands out, null where none does. An empty
+`matches` without `error` means "no sample found".
 """
 
 import json
@@ -25,7 +33,9 @@ from typing import Any
 
 from evaluation.evidence import catalogue_rows, layers
 from evaluation.evidence.replies import Reply
+from reranker.carried import Carried, CarriedMatch
 from reranker.rank import Match, Occurrence
+from reranker.relation import relation
 
 _OF_ALL: Mapping[str, Callable[[Sequence[Reply], Path], None]] = {
     ".json": lambda replies, path: _write_json(replies, path),
@@ -89,14 +99,25 @@ def _reply(reply: Reply) -> dict[str, Any]:
         "duration": reply.answer.duration if reply.answer else None,
         "error": reply.error or None,
         "matches": [_match(m) for m in reply.matches],
+        "same_recording": [_match(m) for m in reply.answer.same] if reply.answer else [],
     }
 
 
 def _match(match: Match) -> dict[str, Any]:
     known = ("number", "title", "artist", "isrc", "duration", "content_hash")
     reference = {name: getattr(match.reference, name) for name in known} | {"path": str(match.reference.path)}
-    occurrences = [_occurrence(o) for o in match.occurrences]
-    return {"reference": reference, "score": match.score, "confidence": match.confidence, "occurrences": occurrences}
+    return {
+        "reference": reference,
+        "score": match.score,
+        "confidence": match.confidence,
+        "relation": relation(match),
+        "occurrences": [_occurrence(o) for o in match.occurrences],
+        "stems": _stems(match.carried) if isinstance(match, CarriedMatch) else None,
+    }
+
+
+def _stems(carried: Carried) -> dict[str, Any]:
+    return {"carried_by": carried.stem, "shares": {stem: round(share, 4) for stem, share in carried.shares.items()}}
 
 
 def _occurrence(occurrence: Occurrence) -> dict[str, Any]:
@@ -105,4 +126,5 @@ def _occurrence(occurrence: Occurrence) -> dict[str, Any]:
         "reference_span": [round(t, 3) for t in occurrence.reference_span],
         "tempo_ratio": occurrence.tempo_ratio,
         "transposition": occurrence.transposition,
+        "likeness": occurrence.likeness,
     }

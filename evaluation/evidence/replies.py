@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoder.audio import AudioError
-from evaluation.dataset.relations import merged
 from reranker.rank import Match, Occurrence
 from reranker.search import Answer, Searcher
 from store.catalogue import Track
@@ -30,16 +29,6 @@ def answer(searcher: Searcher, query: Path, *, include_self: bool = False) -> Re
         return Reply(query=query, answer=searcher(query, include_self=include_self))
     except AudioError as error:
         return Reply(query=query, answer=None, error=error.reason)
-
-
-def longest(match: Match) -> Occurrence | None:
-    """The occurrence with the longest query span, the first of equals; None where no place is told."""
-    return max(match.occurrences, key=lambda o: o.query_span[1] - o.query_span[0], default=None)
-
-
-def covered(match: Match) -> float:
-    """Seconds of the query that the occurrences cover; what several cover counts once."""
-    return sum(end - start for start, end in merged([o.query_span for o in match.occurrences], gap=0.0))
 
 
 def clock(seconds: float) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from encoder.audio import AudioError
 from evaluation.evidence import listen, look
 from evaluation.evidence.listen import Excerpt, Heard
-from evaluation.evidence.replies import Reply, certainty, clock, covered, longest, name
+from evaluation.evidence.replies import Reply, certainty, clock, name
 from evaluation.pages import drawing
 from evaluation.pages.drawing import DARK, LIGHT
 from reranker.rank import Match, Occurrence, Span
@@ -128,7 +128,7 @@ def section(reply: Reply, match: Match, lane: Lane, *, seconds: float | None) ->
 
     A recording that cannot be read leaves pictures and players away and says why.
     """
-    best, place, missing = longest(match), None, ""
+    best, place, missing = match.longest, None, ""
     duration = max(match.reference.duration, *(o.reference_span[1] for o in match.occurrences), 0.1)
     if best is None:
         missing = "No place is told for this reference: only the best ones are aligned in detail."
@@ -143,7 +143,7 @@ def section(reply: Reply, match: Match, lane: Lane, *, seconds: float | None) ->
         match=match,
         lane=lane,
         best=best,
-        percent=min(100.0, 100 * covered(match) / reply.answer.duration) if reply.answer.duration else 0.0,
+        percent=min(100.0, 100 * match.covered / reply.answer.duration) if reply.answer.duration else 0.0,
         strip=tuple(_bar(o.reference_span, duration, _about(o)) for o in match.occurrences),
         strip_ticks=ticks((0.0, duration)),
         place=place,

@@ -25,6 +25,7 @@ class Measure:
 
 
 _FOUND, _OPEN, _PLACE = "Is it found?", "Is silence right?", "Is the place right?"
+_RIGHT = "Are right matches explained?"  # a match is right where the first-ranked reference is
 MEASURES = {
     measure.key: measure
     for measure in (
@@ -62,6 +63,18 @@ MEASURES = {
                 about="error of the tempo ratio, relative to the true one"),
         Measure(key="transposition_error", label="transposition error, median", unit="semitones", group=_PLACE,
                 better="lower", about="error of the transposition"),
+        Measure(key="right_query_iou", label="span in the query, median", unit="IoU 0-1", group=_RIGHT,
+                about="overlap of found and annotated span where the first-ranked reference is right"),
+        Measure(key="tempo_within_2_percent", label="tempo within 2 %", unit="share 0-1", group=_RIGHT,
+                about="share of right matches with a tempo ratio within 2 % of the true one"),
+        Measure(key="transposition_within_half_semitone", label="transposition within half a semitone",
+                unit="share 0-1", group=_RIGHT,
+                about="share of right matches; one without a stated transposition is not within"),
+        Measure(key="transposition_told", label="transposition stated", unit="share 0-1", group=_RIGHT,
+                about="share of right matches that state a transposition, right or wrong"),
+        Measure(key="repetitions_listed", label="repetitions listed", unit="share 0-1", group=_RIGHT,
+                about="share of the repetitions longer than 2 s in right matches that are listed as an occurrence of "
+                "their own"),
     )
 }  # fmt: skip
 

@@ -115,6 +115,7 @@ def _tables(summary: Mapping[str, Any]) -> dict[str, Table]:
         "differences": tables.of_differences(summary),
         "classes": tables.of_classes(summary),
         "lengths": tables.of_lengths(summary),
+        "places": tables.of_places(summary),
         "rejection": tables.of_rejection(summary),
         "troubles": tables.of_troubles(summary),
         "systems": tables.of_systems(summary),

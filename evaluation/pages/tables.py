@@ -19,6 +19,13 @@ _TROUBLES = {  # keys of facts whose values name what went wrong: a mapping to r
     "unreadable": "cannot be read",
     "left_out": "left out",
 }
+_PLACES = {  # measures by length and level of the sample, and what they are shares of: keys of counts
+    "right_query_iou": "matches",
+    "tempo_within_2_percent": "matches",
+    "transposition_within_half_semitone": "matches",
+    "transposition_told": "matches",
+    "repetitions_listed": "repetitions",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +121,35 @@ def of_lengths(summary: Mapping[str, Any]) -> Table:
     )
 
 
+def of_places(summary: Mapping[str, Any]) -> Table:
+    """How right matches are explained, by length and level of the sample, with how many each share is of."""
+    right, parts = summary["counts"]["right"], summary["counts"]["samples"]
+    shown = [m for m in MEASURES.values() if m.key in _PLACES]
+    rows = tuple(
+        Row(
+            name=f"{part}, n={count}",
+            group=f"{measure.label} ({measure.unit})",
+            cells=tuple(
+                _of(summary["by_sample"][system][part][measure.key], right[system][part][_PLACES[measure.key]])
+                for system in summary["systems"]
+            ),
+        )
+        for measure in shown
+        if any(summary["by_sample"][system][part][measure.key] for system in summary["systems"] for part in parts)
+        for part, count in parts.items()
+    )
+    about = (
+        "Full queries that sample; n: how many there are. A match is right where the first-ranked reference is; each "
+        "figure is of the right matches, of repetitions of those in them. 95 % intervals over queries."
+    )
+    return Table(
+        title="Places by sample length and level",
+        about=about,
+        head=("sample", *summary["systems"]),
+        rows=rows,
+    )
+
+
 def of_troubles(summary: Mapping[str, Any]) -> Table:
     """What was asked for and could not be used: queries, tracks, files, with the reason where one is known."""
     places = {"run": summary, "benchmark": summary["benchmark"], **summary["peers"]}
@@ -204,6 +240,10 @@ def _by_measure(summary: Mapping[str, Any], names: Sequence[str], *, signed: boo
 
 def _cell(interval, difference, measure: Measure, signed: bool) -> Cell:
     return Cell(text=measures.text(interval, signed=signed), mark=measures.mark(difference, measure))
+
+
+def _of(interval, count: int) -> Cell:
+    return Cell(text=DASH if interval is None else f"{measures.text(interval)} of {count}")
 
 
 def _by_part(summary, *, section: str, names: Mapping[str, str], keys: Sequence[str], title: str, about: str) -> Table:

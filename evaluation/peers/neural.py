@@ -25,8 +25,8 @@ from evaluation.benchmark import Query
 from evaluation.peers import similarity
 from evaluation.peers.interface import Found, Progress, Response
 from evaluation.protocols import STRICT, Protocol, Rule
+from reranker import align, confidence
 from reranker import checkpoint as reranker_checkpoint
-from reranker import confidence, rank
 from reranker.checkpoint import Reranker
 from reranker.confidence import Calibration
 from reranker.correlate import Correlator
@@ -99,10 +99,11 @@ class Neural:
         if self._correlator is not None:
             return self._correlated(encoding, self._excluded(query), began)
         scored = self._scored(encoding, rule, self._excluded(query))
-        totals = similarity.songs(scored) if self._classifier is None else protocols.rank(scored, rule)
+        worthy = self._worthy(scored, rule)
+        places = align.by_reference(worthy, hop=encoding.hop, duration=encoding.segment_duration)
         found = tuple(
-            Found(reference=self._ids[number], score=score, occurrences=self._places(number, scored, rule, encoding))
-            for number, score in totals.items()
+            Found(reference=self._ids[number], score=score, occurrences=places.get(number, ()))
+            for number, score in self._totals(scored, worthy, places, rule).items()
         )
         return Response(
             found=found,
@@ -151,7 +152,7 @@ class Neural:
             searcher = self._searcher()
             self.facts["operating_point"] = searcher.minimum
             self.facts["false_alarms"] = None if searcher.threshold is None else self._ranking.false_alarms
-        elif self._classifier is None:
+        elif self._classifier is None and not self._ranking.consistent:
             here = [track for track in tracks if track.state == "stored"]
             candidates = self._protocol.full.candidates
             self._bar = similarity.bar(
@@ -164,8 +165,7 @@ class Neural:
     def _correlated(self, query: Encoding, excluded: Sequence[int], began: float) -> Response:
         """The product itself: the short list, ranked by how well each reference explains the query."""
         searcher = self._searcher()
-        scored = searcher.score(query, exclude=excluded)
-        matches = searcher.matches(scored, query, exclude=excluded)
+        matches = searcher.matches(query, exclude=excluded)
         found = tuple(
             Found(
                 reference=self._ids[m.reference.number],
@@ -177,7 +177,7 @@ class Neural:
         )
         return Response(
             found=found,
-            candidates=frozenset(self._ids[number] for number in searcher.listed(scored, query, exclude=excluded)),
+            candidates=frozenset(one.reference for one in found),
             answered=any(map(searcher.enough, matches)),
             seconds=time.perf_counter() - began,
         )
@@ -218,16 +218,20 @@ class Neural:
             scores=scores[best, np.arange(len(ids))][row],
         )
 
-    def _places(self, number: int, scored: Scored, rule: Rule, query: Encoding) -> tuple[Occurrence, ...]:
-        """Where the candidates that speak for a reference lie; none where all of them were rejected."""
-        mine = scored.where(track_of(scored.segment_ids) == number)
+    def _worthy(self, scored: Scored, rule: Rule) -> Scored:
+        """What speaks for a reference: what the rule does not reject, or similarities above the background."""
         if self._classifier is None:
-            speaks = similarity.telling(mine.scores)
-        else:
-            speaks = mine.scores >= rule.threshold if rule.survives_at_threshold else mine.scores > rule.threshold
-        if not speaks.any():
-            return ()
-        return rank.occurrences(mine.where(speaks), hop=query.hop, duration=query.segment_duration)
+            return align.worth(scored, threshold=None)
+        survives = scored.scores >= rule.threshold if rule.survives_at_threshold else scored.scores > rule.threshold
+        return scored.where(survives)
+
+    def _totals(
+        self, scored: Scored, worthy: Scored, places: Mapping[int, tuple[Occurrence, ...]], rule: Rule
+    ) -> dict[int, float]:
+        """Track number -> score, best first; the published protocol counts by its own rule, whatever is chosen."""
+        if self._ranking.consistent and self._protocol == STRICT:
+            return align.consistent(worthy, places)
+        return similarity.songs(scored) if self._classifier is None else protocols.rank(scored, rule)
 
 
 def load(

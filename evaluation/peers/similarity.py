@@ -13,7 +13,6 @@ do not exceed.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encoder.encode import Encoder
 from reranker.rank import Scored
@@ -21,8 +20,7 @@ from store.catalogue import Track
 from store.references import References
 from store.segment_ids import track_of
 
-RULE = "maximum of similarities"  # another text whenever answers may change
-_NEAR = 0.05  # similarities so little under a reference's best speak for it, too: their segments overlap
+RULE = "maximum of similarities, aligned"  # another text whenever answers may change
 _EXCERPTS = 40  # sample-free queries that the bar is made from
 _LENGTH = 40  # segments of one: 20 s
 _QUANTILE = 0.95
@@ -35,11 +33,6 @@ def songs(scored: Scored) -> dict[int, float]:
     np.maximum.at(best, owner, scored.scores)
     order = np.lexsort((tracks, -best))
     return {int(tracks[i]): float(best[i]) for i in order}
-
-
-def telling(similarities: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which of one reference's similarities tell where the sample is: those near the best."""
-    return similarities >= similarities.max(initial=-np.inf) - _NEAR
 
 
 def bar(

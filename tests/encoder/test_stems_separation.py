@@ -2,14 +2,18 @@
 
 import hashlib
 import io
+import logging
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from demucs import api
 
+from encoder import stem_features
 from encoder.audio import AudioError
-from encoder.training.separation import SeparationError, Separator
+from encoder.encode import Encoder
+from encoder.separation import SeparationError, Separator
 
 STEMS = ["drums", "bass", "other", "vocals"]
 
@@ -54,6 +58,27 @@ def test_the_same_recording_gives_the_same_stems(weights, recording):
     first, second = Separator(weights)(recording), Separator(str(weights))(recording)
     for name in STEMS:
         np.testing.assert_allclose(first[name], second[name], atol=1e-6)
+
+
+def test_stems_of_a_recording_become_features_as_long_as_its_own(weights, recording, saved):
+    encoder = Encoder(saved)
+    features = stem_features.of_stems(encoder, Separator(weights)(recording, sample_rate=16_000))
+    assert list(features) == STEMS
+    assert {stem.shape for stem in features.values()} == {encoder.encode(recording).features.shape}
+
+
+def test_a_download_is_not_told_among_results_and_logging_stays_as_it_was(weights, monkeypatch, capsys):
+    load = api.get_model
+
+    def get_model(**wanted):
+        print("Downloading")
+        logging.getLogger("hub").warning("Retrying")
+        return load(**wanted)
+
+    monkeypatch.setattr(api, "get_model", get_model)
+    Separator(weights)
+    assert capsys.readouterr() == ("", "Downloading\n")
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_a_single_model_needs_no_yaml(weights, tmp_path):

@@ -155,5 +155,7 @@ def _row(random, system: str, strength: float, sample: dict, excerpt: float | No
         "start_error": float(random.exponential(0.6)) if rank == 1 else math.nan,
         "tempo_error": float(random.exponential(0.02)) if rank == 1 and calibrated else math.nan,
         "transposition_error": float(random.integers(0, 2)) if rank == 1 and calibrated else math.nan,
+        "repetitions": math.nan if not rank else 4.0 * (sample["sample_length"] > 2),
+        "repetitions_listed": 3.0 * (sample["sample_length"] > 2) if rank == 1 else math.nan,
         "normalised_rank": math.nan if free else (rank or 60) / 120, "seconds": float(random.uniform(0.3, 4)),
     }  # fmt: skip

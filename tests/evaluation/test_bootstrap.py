@@ -25,6 +25,10 @@ def columns(*, sampled=60, free=40, seed=0, shift=0.0):
         "true_score": np.where(of, ease + of, np.nan),
         "answered": ease > 0.5,
         "correct": of & (ease > 0.6),
+        "tempo_ratio": np.where(of, 1.0, np.nan),
+        "transposition": np.where(of, 0.0, np.nan),
+        "repetitions": np.where(of, 2.0, np.nan),
+        "repetitions_listed": np.where(of, np.where(ease > 0.8, 2.0, 1.0), np.nan),
     }
 
 

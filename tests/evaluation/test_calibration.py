@@ -66,7 +66,7 @@ def benchmark(tmp_path_factory):
 def collected(benchmark, tmp_path_factory):
     """What was collected, and the peer that was asked."""
     peer, folder = Guessing(), tmp_path_factory.mktemp("collected")
-    made = calibration.collect(benchmark, peer, folder, seconds=(5.0, 20.0), joined=4)
+    made = calibration.collect(benchmark, peer, folder, seconds=(5.0, 20.0))
     return made, peer, folder
 
 
@@ -83,42 +83,15 @@ def test_an_excerpt_begins_with_the_longest_occurrence_and_of_a_sample_free_quer
         assert wave[0] == pytest.approx(0.5 * start / 12 * (1 - 0.01 * number), abs=1e-3)
 
 
-def test_blocks_hold_every_query_once_and_mix_both_kinds(benchmark):
-    groups = lengths.blocks(benchmark, joined=6)
-    assert [len(group) for group in groups] == [6] * 6 + [4]
-    assert sorted(q.id for group in groups for q in group) == [q.id for q in benchmark.queries]
-    assert groups == lengths.blocks(benchmark, joined=6)
-    assert sum(len({bool(q.relevant) for q in group}) == 2 for group in groups) >= 4
-    with pytest.raises(ValueError, match="0 queries joined"):
-        lengths.blocks(benchmark, joined=0)
-
-
-def test_joined_queries_lie_end_to_end_and_only_the_first_samples_anything(benchmark, tmp_path):
-    one, two, three = benchmark.queries[1], benchmark.queries[2], benchmark.queries[11]  # T001, T002, T001
-    (made,) = lengths.longer([(one, two, three), (two,)], tmp_path)
-    assert made.id == "Q001-joined-3"
-    assert made.excerpt == pytest.approx(36.0)
-    assert made.relevant == {"T001"}
-    assert made.aliases == {"T002"}  # what the first samples itself stays
-    wave = audio.read(made.path, sample_rate=RATE)
-    assert len(wave) == 36 * RATE
-    assert wave[18 * RATE] == pytest.approx(0.25 * 0.98, abs=1e-3)  # the middle of the second
-    stamp = made.path.stat().st_mtime_ns
-    lengths.longer([(one, two, three)], tmp_path)
-    assert made.path.stat().st_mtime_ns == stamp
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_every_query_is_asked_whole_shorter_and_longer(collected, benchmark):
+def test_every_query_is_asked_whole_and_shorter(collected, benchmark):
     made, peer, _ = collected
-    assert len(peer.asked) == 40 + 40 + 10
+    assert len(peer.asked) == 40 + 40
     assert made.failed == {}
     whole = [one for one in made.ranked if one.whole]
     assert len(whole) == 40
     assert sum(one.sampled for one in whole) == 30
     assert len({one.query for one in made.ranked}) == 40  # versions belong to their full query
-    assert len({one.block for one in made.ranked}) == 10
-    assert sorted({round(one.seconds) for one in made.ranked}) == [5, 12, 48]
+    assert sorted({round(one.seconds) for one in made.ranked}) == [5, 12]
     assert all(sum(one.right) <= 1 for one in made.ranked)
     assert sum(any(one.right) for one in made.ranked) > 30
 
@@ -126,11 +99,11 @@ def test_every_query_is_asked_whole_shorter_and_longer(collected, benchmark):
 def test_what_was_answered_is_not_asked_again_and_a_failure_is_told(collected, benchmark, tmp_path):
     made, _, folder = collected
     again = Guessing()
-    assert calibration.collect(benchmark, again, folder, seconds=(5.0, 20.0), joined=4) == made
+    assert calibration.collect(benchmark, again, folder, seconds=(5.0, 20.0)) == made
     assert again.asked == []
     broken = Benchmark(**{**vars(benchmark), "queries": tuple(
         Query(id=q.id, path=q.path) if q.id == "Q003" else q for q in benchmark.queries)})  # fmt: skip
-    told = calibration.collect(broken, Guessing(), tmp_path, seconds=(5.0,), joined=1)
+    told = calibration.collect(broken, Guessing(), tmp_path, seconds=(5.0,))
     assert told.failed == {"Q003-5s": "ValueError: this one is broken"}
     assert len(told.ranked) == 79
 
@@ -147,9 +120,7 @@ def test_a_wrong_reference_goes_first_among_equal_scores(benchmark):
     from evaluation.run import Answer
 
     asked = benchmark.queries[1]
-    ranked = calibration._ranked(
-        asked, Answer(query=asked.id, excerpt=None, response=given.ask(asked)), full="Q001", block="0"
-    )
+    ranked = calibration._ranked(asked, Answer(query=asked.id, excerpt=None, response=given.ask(asked)), full="Q001")
     assert ranked.right == (False,) * 14 + (True,)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from evaluation import localisation
 from evaluation.benchmark import Sampled
-from evaluation.localisation import Localisation, covered, intersection_over_union
+from evaluation.localisation import Localisation, covered, intersection_over_union, listed, repetitions
 from reranker.rank import Occurrence
 
 
@@ -72,8 +72,48 @@ def test_tempo_is_known_without_annotated_places():
 
 def test_a_peer_without_places_has_no_errors():
     located = localisation.evaluate([], [sampled(occurrence((0, 4), (0, 4)), tempo_ratio=1.0)])
-    assert np.isnan(list(vars(located).values())).all()
+    assert vars(located).pop("repetitions") == 0  # of what sounds once; this much the annotation says
+    assert np.isnan([value for name, value in vars(located).items() if name != "repetitions"]).all()
     assert np.isnan(list(vars(Localisation()).values())).all()
+
+
+LOOP = ((2, 6), (6, 10), (12, 16))
+
+
+def test_repetitions_are_the_long_soundings_of_what_sounds_twice():
+    assert repetitions(LOOP) == LOOP
+    assert repetitions([(2, 6), (2, 6)]) == ()  # one sounding, paired with two places of the reference
+    assert repetitions([(2, 6)]) == repetitions([]) == ()
+    assert repetitions([(0, 2), (2, 4.5), (5, 6)]) == ((2, 4.5),)  # 2 s are not longer than 2 s
+
+
+@pytest.mark.parametrize(
+    ("found", "count"),
+    [
+        (LOOP, 3),
+        ([(2, 6.5), (6.5, 10), (13, 16)], 3),  # 4 / 4.5, 3.5 / 4, 3 / 4
+        ([(2, 10), (12, 16)], 1),  # 4 / 8 of the first and of the second, but not of one alone
+        ([(2, 7.9)], 1),  # 4 / 5.9, and 1.9 of the second's 4 s
+        ([(2, 8)], 0),  # 4 / 6, but half of the second
+        ([(2, 16)], 0),
+        ([(2, 4), (4, 6)], 1),  # two halves of the first: each 2 / 4, one of them counts
+        ([(2, 3.9)], 0),  # 1.9 / 4
+        ([(2, 6), (2.5, 6)], 1),
+        ([(20, 24)], 0),
+        ([], 0),
+    ],
+)
+def test_a_repetition_is_listed_by_an_occurrence_of_its_own(found, count):
+    assert listed(found, LOOP) == count
+
+
+def test_a_located_loop_tells_how_many_repetitions_it_has_and_lists():
+    annotated = [sampled(*(occurrence(span, (0, 4)) for span in LOOP))]
+    located = localisation.evaluate([occurrence((12, 16), (0, 4)), occurrence((2, 10), (0, 8))], annotated)
+    assert (located.repetitions, located.repetitions_listed) == (3, 1)
+    silent = localisation.evaluate([], annotated)  # the peer says no place
+    assert silent.repetitions == 3
+    assert np.isnan(silent.repetitions_listed)
 
 
 def test_a_tempo_ratio_of_zero_is_refused():

@@ -120,6 +120,52 @@ def test_counts_mean_the_same_as_repeating_the_queries():
         assert {k: v[row] for k, v in drawn.items()} == pytest.approx(repeated, nan_ok=True)
 
 
+RIGHT = ("right_query_iou", "tempo_within_2_percent", "transposition_within_half_semitone", "transposition_told",
+         "repetitions_listed")  # fmt: skip
+
+
+def right_matches(**changes):
+    """Five sampled queries, the last one's match wrong, and a sample-free one."""
+    columns = made_columns(np.random.default_rng(3), sampled=5, free=1) | {
+        "correct": np.array([True, True, True, True, False, False]),
+        "query_iou": np.array([0.9, 0.8, 0.5, np.nan, 0.1, np.nan]),
+        "tempo_ratio": np.array([1.1, 1.1, 1.1, np.nan, 1.1, np.nan]),  # of the fourth unknown
+        "tempo_error": np.array([0.02, 0.03, np.nan, np.nan, 0.0, np.nan]),
+        "transposition": np.array([2.0, 2.0, 2.0, 2.0, 2.0, np.nan]),
+        "transposition_error": np.array([0.5, 12.0, 0.1, np.nan, 0.0, np.nan]),
+        "repetitions": np.array([4.0, 0.0, 2.0, 3.0, 8.0, np.nan]),
+        "repetitions_listed": np.array([3.0, 0.0, 2.0, np.nan, 8.0, np.nan]),
+    }
+    values = metrics.evaluate(columns | changes)
+    return [float(values[key]) for key in RIGHT]
+
+
+def test_right_matches_are_measured_without_the_wrong_one():
+    # the middle of 0.5, 0.8, 0.9; one of three known tempos, as one is not stated; 0.5 and 0.1 of four; three of four
+    # state one; 5 of 4 + 2 + 3, as the places of the fourth are not stated
+    assert right_matches() == pytest.approx([0.8, 1 / 3, 2 / 4, 3 / 4, 5 / 9])
+
+
+def test_what_no_right_match_states_is_unknown_and_not_zero():
+    unknown = np.full(6, np.nan)
+    silent = {"query_iou": unknown, "tempo_error": unknown, "transposition_error": unknown}
+    silent["repetitions_listed"] = unknown
+    iou, tempo, pitch, told, listed = right_matches(**silent)
+    assert np.isnan([iou, tempo, pitch, listed]).all()
+    assert told == 0.0  # none of the four states a transposition: this is known
+    assert np.isnan(right_matches(correct=np.zeros(6, bool))).all()
+    assert np.isnan(right_matches(repetitions=unknown * 0, repetitions_listed=unknown * 0)[-1])
+    assert np.isnan(right_matches(transposition=unknown, transposition_error=unknown)[3])  # nobody knows the truth
+
+
+def test_rows_of_runs_without_repetitions_are_still_read():
+    columns = made_columns(np.random.default_rng(3), sampled=9, free=2)
+    older = {name: values for name, values in columns.items() if not name.startswith("repetitions")}
+    values = metrics.evaluate(older)
+    assert np.isnan(values.pop("repetitions_listed"))
+    assert values == pytest.approx({key: metrics.evaluate(columns)[key] for key in values}, nan_ok=True)
+
+
 def made_columns(rng, *, sampled, free):
     """Random rows with everything in them: losses, ties, unknown values."""
     count = sampled + free
@@ -138,6 +184,10 @@ def made_columns(rng, *, sampled, free):
         "true_score": np.where(of, some(0.7, rng.integers(0, 9, count)), np.nan),
         "answered": rng.random(count) < 0.5,
         "correct": of & (rng.random(count) < 0.5),
+        "tempo_ratio": np.where(of, some(0.7, 1.1), np.nan),
+        "transposition": np.where(of, some(0.7, 2.0), np.nan),
+        "repetitions": np.where(of, 5.0, np.nan),
+        "repetitions_listed": np.where(of, some(0.6, rng.integers(0, 6, count)), np.nan),
     }  # fmt: skip
 
 
@@ -178,6 +228,8 @@ def test_impossible_input_is_refused_with_value_and_expectation(call, message):
         ("tempo_error", np.inf, "tempo_error is inf"),
         ("ap", np.nan, "ap is known for another set of queries"),
         ("relevant", 0, "ap is known for another set of queries"),
+        ("repetitions_listed", 6.0, "repetitions_listed is not within 0 and repetitions"),
+        ("repetitions_listed", -1.0, "repetitions_listed is not within 0 and repetitions"),
     ],
 )
 def test_impossible_columns_are_refused(column, value, message):

@@ -12,6 +12,9 @@ from evaluation.protocols import STRICT
 from reranker.rank import Occurrence
 
 TRUE_PLACE = Occurrence(query_span=(2, 6), reference_span=(10, 14))
+ONCE = {"repetitions_listed": pytest.approx(np.nan, nan_ok=True)}  # nothing is repeated here
+UNKNOWN = {key: pytest.approx(np.nan, nan_ok=True) for key in ("right_query_iou", "tempo_within_2_percent",
+           "transposition_within_half_semitone", "transposition_told", "repetitions_listed")}  # fmt: skip
 
 
 def query(name, *references):
@@ -56,7 +59,7 @@ def test_a_perfect_system_has_the_best_value_in_every_metric():
     right = {"place": place, "confidence": 1.0, "top": 9, "candidates": ["r1", "r2", "r3", "r4"]}
     responses = [response("r1", **right), response("r2 r3", **right), response("r4", **right), nothing, nothing]
     zero = {"false_alarm_rate", "calibration_error", "tempo_error", "transposition_error", "normalised_average_rank"}
-    assert evaluate(responses) == {key: 0.0 if key in zero else 1.0 for key in metrics.KEYS}
+    assert evaluate(responses) == {key: 0.0 if key in zero else 1.0 for key in metrics.KEYS} | ONCE
 
 
 def test_an_inverted_system_has_the_values_worked_by_hand():
@@ -89,6 +92,7 @@ def test_an_inverted_system_has_the_values_worked_by_hand():
             "transposition_error": 12.0,
             "normalised_average_rank": 1.0,
         }
+        | UNKNOWN  # no match is right
     )
 
 
@@ -124,7 +128,13 @@ def test_a_shuffled_system_has_the_values_worked_by_hand():
             "tempo_error": 0.1,  # 0.1, 0.2, 0.1
             "transposition_error": 1.0,  # 1, 0, 1
             "normalised_average_rank": (1 / 4 + 1 / 2 + 0) / 3,
+            # only the third is right: 0.1 off in tempo, a semitone in pitch
+            "right_query_iou": 3 / 5,
+            "tempo_within_2_percent": 0.0,
+            "transposition_within_half_semitone": 0.0,
+            "transposition_told": 1.0,
         }
+        | ONCE
     )
 
 
@@ -134,7 +144,7 @@ def test_what_cannot_be_computed_is_nan():
     unknown = {key for key, value in values.items() if np.isnan(value)}
     assert unknown == {
         "candidate_recall", "calibration_error", "query_iou", "reference_iou", "within_1_s", "tempo_error",
-        "transposition_error",
+        "transposition_error", *UNKNOWN,
     }  # fmt: skip
     assert values["auroc"] == 0.5  # everything is -inf: ties
     assert values["normalised_average_rank"] == 1.0

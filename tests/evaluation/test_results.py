@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import bootstrap, metrics, results
+from evaluation import bootstrap, groups, metrics, results
 from evaluation.benchmark import Benchmark, Query, Sampled
 from evaluation.peers.interface import Found, Response
 from evaluation.protocols import PUBLISHED, STRICT
@@ -87,7 +87,8 @@ def test_a_row_holds_what_was_found_and_what_is_true():
         "relevant": 1, "best_rank": 2, "ap": 0.5, "hit_1": 0, "hit_3": 1, "hit_5": 1, "hit_10": 1,
         "candidate_recall": 1, "top_reference": "n1", "top_score": 9, "true_score": 7, "wrong_score": 9,
         "answered": True, "confidence": 0.6, "correct": False, "query_iou": 1, "reference_iou": 1, "start_error": 0,
-        "tempo_error": 0, "transposition_error": 0, "normalised_rank": pytest.approx(1 / 3), "seconds": 0.5,
+        "tempo_error": 0, "transposition_error": 0, "repetitions": 0, "repetitions_listed": 0,
+        "normalised_rank": pytest.approx(1 / 3), "seconds": 0.5,
         "classes": "riff;tempo beyond 5 %;shorter than 4 s", "sample_type": "riff", "sample_length": 3.5,
         "tempo_ratio": 1.1, "transposition": 2, "level": -4,
     }  # fmt: skip
@@ -198,14 +199,35 @@ def test_lengths_and_classes_are_measured_apart():
             "riff": 6, "beat": 6, "tempo within 5 %": 6, "tempo beyond 5 %": 6, "shorter than 4 s": 6,
             "4 s and longer": 6,
         },
+        "samples": {"all": 12, "2 to 4 s": 6, "4 to 8 s": 6, "under −3 dB": 6, "0 to 3 dB": 6},
+        "right": summary["counts"]["right"],
         "bootstrap_draws": 200,
     }  # fmt: skip
     assert list(summary["by_length"]["one"]) == ["5", "7.5"]
-    assert list(summary["by_class"]["two"]) == list(results.CLASSES)
+    assert list(summary["by_class"]["two"]) == list(groups.CLASSES)
     assert summary["by_class"]["one"]["beat"]["map"]["value"] == 0  # r2 is never found
     assert summary["by_class"]["one"]["riff"]["map"]["value"] > 0
     assert summary["by_length"]["one"]["5"]["auroc"] is None  # no sample-free excerpts
     assert "auroc" not in summary["by_class"]["one"]["riff"]
+
+
+def test_right_matches_are_measured_by_length_and_level_of_the_sample():
+    twice = (PLACE, replace(PLACE, query_span=(6, 10)))
+    loop = replace(QUERIES[1], sampled=(replace(RIFF, occurrences=twice),))  # 3.5 s, -4 dB
+    rows = [row(QUERIES[0], answer(("r2", 3.0))), row(loop, answer(("r1", 3.0))), row(QUERIES[3], answer(("n1", 3.0)))]
+    summary = summed(results.table([*rows, row(QUERIES[15], NOTHING)]), peers={"one": {}})
+    assert summary["counts"]["samples"] == {"all": 3, "2 to 4 s": 2, "4 to 8 s": 1, "under −3 dB": 2, "0 to 3 dB": 1}
+    right = {"matches": 1, "repetitions": 2}
+    assert summary["counts"]["right"]["one"] == {
+        "all": {"matches": 2, "repetitions": 2}, "2 to 4 s": right, "under −3 dB": right,
+        "4 to 8 s": {"matches": 1, "repetitions": 0}, "0 to 3 dB": {"matches": 1, "repetitions": 0},
+    }  # fmt: skip
+    short, long = (summary["by_sample"]["one"][name] for name in ("2 to 4 s", "4 to 8 s"))
+    assert short["repetitions_listed"] == {"value": 0.5, "low": 0.5, "high": 0.5}  # the first of two
+    assert short["right_query_iou"]["value"] == 0.5  # 4 of 8 s
+    assert long["repetitions_listed"] is None
+    assert long["tempo_within_2_percent"]["value"] == 1
+    assert "auroc" not in long
 
 
 def test_intervals_by_length_draw_whole_full_queries():

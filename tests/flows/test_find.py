@@ -13,11 +13,13 @@ from flows.settings import Settings
 
 @pytest.fixture(scope="module")
 def excerpt(music, tmp_path_factory):
-    """Twelve seconds of the second piece from 20 s on."""
+    """Twelve seconds of the second piece from 20 s on, under noise."""
     source = sorted(music.iterdir())[1]
     wave, rate = soundfile.read(source)
+    part = wave[20 * rate : 32 * rate]
+    noise = np.random.default_rng(0).normal(0, 0.7 * part.std(), part.shape)
     path = tmp_path_factory.mktemp("queries") / "excerpt.wav"
-    soundfile.write(path, wave[20 * rate : 32 * rate], rate)
+    soundfile.write(path, 0.5 * (part + noise), rate)
     return path, source
 
 
@@ -30,9 +32,10 @@ def test_an_excerpt_is_found_first_with_its_place_in_the_documented_json(asid, c
     match = reply["matches"][0]
     assert match["reference"]["path"] == str(source)
     assert match["confidence"] is None
-    assert set(match) == {"reference", "score", "confidence", "occurrences"}
+    assert set(match) == {"reference", "score", "confidence", "relation", "occurrences", "stems"}
+    assert (match["relation"], match["stems"]) == ("sample", None)
     place = match["occurrences"][0]
-    assert set(place) == {"query_span", "reference_span", "tempo_ratio", "transposition"}
+    assert set(place) == {"query_span", "reference_span", "tempo_ratio", "transposition", "likeness"}
     # A repeated phrase may be found at another return.
     assert place["query_span"][0] < place["query_span"][1] <= 12.5
     assert place["tempo_ratio"] == pytest.approx(1.0, abs=0.02)
@@ -54,13 +57,26 @@ def test_the_very_file_is_left_out_unless_asked_for(asid, catalogue, excerpt):
         assert (str(source) in found) is expected
 
 
+def test_an_excerpt_with_nothing_over_it_is_the_same_recording_and_no_sample(asid, catalogue, music, tmp_path):
+    source = sorted(music.iterdir())[1]
+    wave, rate = soundfile.read(source)
+    query = tmp_path / "plain.flac"
+    soundfile.write(query, 0.3 * wave[20 * rate : 32 * rate], rate)
+    (reply,) = json.loads(asid("find", query, "--data", catalogue, "--json").stdout)["queries"]
+    assert str(source) not in [m["reference"]["path"] for m in reply["matches"]]
+    assert [m["reference"]["path"] for m in reply["same_recording"]] == [str(source)]
+    assert "the same recording as  Marta Vale - Winter Harbour" in asid("find", query, "--data", catalogue).stdout
+    shown = asid("find", query, "--data", catalogue, "--include-self").stdout
+    assert f"({source})  the same recording" in shown
+
+
 def test_top_and_min_score_limit_what_is_shown(asid, catalogue, excerpt):
     query, _ = excerpt
     one = json.loads(asid("find", query, "--data", catalogue, "--json", "--top", 1, "--rank-by", "similarity").stdout)
     assert len(one["queries"][0]["matches"]) == 1
     none = json.loads(asid("find", query, "--data", catalogue, "--json", "--min-score", 1e6).stdout)
     assert none["queries"][0] | {"duration": 0} == {
-        "query": str(query), "found": False, "duration": 0, "error": None, "matches": [],
+        "query": str(query), "found": False, "duration": 0, "error": None, "matches": [], "same_recording": [],
     }  # fmt: skip
 
 

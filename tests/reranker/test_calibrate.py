@@ -28,7 +28,7 @@ def made(count, *, seed, share=0.75, found=0.7, gain=2.5, lengths=(20.0,)):
             name = f"{seed} {number}"
             ranked.append(
                 Ranked(
-                    query=name, block=name, seconds=seconds, scores=tuple(scores[order]), right=tuple(right[order]),
+                    query=name, seconds=seconds, scores=tuple(scores[order]), right=tuple(right[order]),
                     sampled=samples, whole=seconds == lengths[0],
                 )
             )  # fmt: skip
@@ -90,13 +90,16 @@ def test_every_query_is_a_draw_of_the_best_wrong_answer_and_versions_share_it():
     assert calibration.confidence(wrong) == pytest.approx(1 / (1 + math.exp(-calibration.false[place][0])))
 
 
-def test_a_query_is_judged_by_a_model_that_did_not_see_its_block():
-    ranked = [replace(r, block=str(n % 5)) for n, r in enumerate(made(200, seed=8))]
+def test_a_query_is_judged_by_a_model_that_did_not_see_it():
+    ranked = made(200, seed=8)
     whole = fitted(ranked)
-    # Truth turned upside down in one block changes the model for the others, but not how that block is judged.
-    lied = [replace(r, right=r.right[::-1], sampled=True) if r.block == "2" and r.right[0] else r for r in ranked]
+    # Truth turned upside down in every fifth query changes the model for the others, but not how these are judged.
+    inside = np.array([n % 5 == 2 for n in range(200)])
+    lied = [
+        replace(r, right=r.right[::-1], sampled=True) if hidden and r.right[0] else r
+        for r, hidden in zip(ranked, inside, strict=True)
+    ]
     other = fitted(lied)
-    inside = np.array([r.block == "2" for r in ranked])
     assert np.array_equal(whole.held.confidences[inside], other.held.confidences[inside])
     assert not np.array_equal(whole.held.confidences[~inside], other.held.confidences[~inside])
 
@@ -139,7 +142,7 @@ def test_the_interval_of_a_threshold_holds_it_and_narrows_with_queries():
 
 def test_queries_for_which_nothing_was_found_count_as_wrong_and_silent():
     ranked = made(100, seed=10)
-    empty = Ranked(query="e", block="e", seconds=20.0, scores=(), right=(), sampled=True)
+    empty = Ranked(query="e", seconds=20.0, scores=(), right=(), sampled=True)
     result = fitted([*ranked, empty])
     assert (NOTHING,) in result.calibration.false
     assert result.held.confidences[-1] < 1e-9
@@ -151,12 +154,12 @@ def test_too_few_queries_of_either_kind_are_refused():
         fitted(made(12, seed=11))
     with pytest.raises(CalibrationError, match="0 best answers are right, 200 are wrong"):
         fitted(made(200, seed=12, share=0.0))
-    with pytest.raises(CalibrationError, match="blocks"):
-        fitted([replace(r, block="all") for r in made(100, seed=13)])
+    with pytest.raises(CalibrationError, match="of 1 queries"):
+        fitted([replace(r, query="all") for r in made(100, seed=13)])
 
 
 def test_an_impossible_ranking_is_refused():
     with pytest.raises(ValueError, match="falling row"):
-        Ranked(query="a", block="a", seconds=1.0, scores=(1.0, 2.0), right=(False, False), sampled=False)
+        Ranked(query="a", seconds=1.0, scores=(1.0, 2.0), right=(False, False), sampled=False)
     with pytest.raises(ValueError, match="samples nothing"):
-        Ranked(query="a", block="a", seconds=1.0, scores=(1.0,), right=(True,), sampled=False)
+        Ranked(query="a", seconds=1.0, scores=(1.0,), right=(True,), sampled=False)

@@ -13,6 +13,7 @@ from encoder.audio import AudioError
 from evaluation.evidence import bundle, provenance
 from evaluation.evidence.bundle import BundleError, Verified
 from reranker.rank import Ranking
+from reranker.search import Answer
 from store.catalogue import Counts
 
 
@@ -30,7 +31,7 @@ class Stub:
         self.asked.append((path, include_self))
         if not path.exists():
             raise AudioError(path, "no such file; check the path")
-        return SimpleNamespace(query=path, duration=12.0, matches=self.matches)
+        return Answer(query=path, duration=12.0, matches=self.matches)
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from evaluation.evidence import exports
+from reranker.carried import Carried, with_carried
 
 SHARED = Path(__file__).parents[3] / ".." / "shared" / "sample100-ext" / "sonic_visualiser_annotations"
 
@@ -20,15 +22,47 @@ def read_layer(path):
 def test_json_says_everything_in_the_documented_form(reply, empty, unusable, tmp_path):
     (path,) = exports.write([reply, empty, unusable], tmp_path / "new" / "r.json")
     first, second, third = json.loads(path.read_text())["queries"]
-    assert set(first) == {"query", "found", "duration", "error", "matches"}
+    assert set(first) == {"query", "found", "duration", "error", "matches", "same_recording"}
     known = {"number", "path", "title", "artist", "isrc", "duration", "content_hash"}
     assert set(first["matches"][0]["reference"]) == known
     assert first["matches"][0]["occurrences"][0] == {
         "query_span": [3.0, 9.0], "reference_span": [20.0, 26.6], "tempo_ratio": 1.1, "transposition": 2.0,
+        "likeness": None,
     }  # fmt: skip
+    assert (first["matches"][0]["relation"], first["same_recording"]) == (None, [])
     assert (first["matches"][0]["confidence"], first["matches"][1]["confidence"]) == (0.97, None)
     assert (second["found"], second["error"], second["matches"]) == (False, None, [])
     assert (third["duration"], third["error"]) == (None, "no such file; check the path")
+
+
+def test_json_tells_which_stem_carries_a_match_where_that_was_asked(reply, tmp_path):
+    told, untold = (
+        Carried(shares={"drums": 0.75, "bass": 0.25}, stem="drums"),
+        Carried(shares={"drums": 0.0}, stem=None),
+    )
+    matches = tuple(with_carried(m, c) for m, c in zip(reply.matches, (told, untold), strict=True))
+    asked = replace(reply, answer=replace(reply.answer, matches=matches))
+    (path,) = exports.write([reply, asked], tmp_path / "r.json")
+    first, second = json.loads(path.read_text())["queries"]
+    assert [m["stems"] for m in first["matches"]] == [None, None]
+    assert [m.pop("stems") for m in second["matches"]] == [
+        {"carried_by": "drums", "shares": {"drums": 0.75, "bass": 0.25}},
+        {"carried_by": None, "shares": {"drums": 0.0}},
+    ]
+    assert [m | {"stems": None} for m in second["matches"]] == first["matches"]
+
+
+def test_json_tells_the_same_recording_from_a_sample(reply, tmp_path):
+    first = reply.matches[0]
+    copied, mixed = (
+        replace(first, occurrences=(replace(o, tempo_ratio=1.0, transposition=0.0, likeness=likeness),))
+        for o, likeness in ((first.occurrences[0], 0.95), (first.occurrences[0], 0.5))
+    )
+    told = replace(reply, answer=replace(reply.answer, matches=(mixed,), same=(copied,)))
+    (path,) = exports.write([told], tmp_path / "r.json")
+    (row,) = json.loads(path.read_text())["queries"]
+    assert (row["matches"][0]["relation"], row["same_recording"][0]["relation"]) == ("sample", "same recording")
+    assert row["matches"][0]["occurrences"][0]["likeness"] == 0.5
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -2,21 +2,21 @@
 
 from dataclasses import replace
 
-from evaluation.evidence.replies import certainty, covered, longest, warp
+from evaluation.evidence.replies import certainty, warp
 
 
 def test_the_longest_occurrence_stands_for_a_match_and_none_for_a_match_without(reply, case):
     first = reply.matches[0]
-    assert longest(first) == case.occurrence
-    assert longest(replace(first, occurrences=first.occurrences[::-1])) == case.occurrence
-    assert longest(replace(first, occurrences=())) is None
+    assert first.longest == case.occurrence
+    assert replace(first, occurrences=first.occurrences[::-1]).longest == case.occurrence
+    assert replace(first, occurrences=()).longest is None
 
 
 def test_what_two_occurrences_cover_counts_once(reply):
     first = reply.matches[0]
     twice = replace(first, occurrences=(*first.occurrences, replace(first.occurrences[0], query_span=(8.0, 9.25))))
-    assert covered(first) == 6.0 + 1.5
-    assert covered(twice) == 6.25 + 1.5  # 3 to 9.25 and 9.5 to 11
+    assert first.covered == 6.0 + 1.5
+    assert twice.covered == 6.25 + 1.5  # 3 to 9.25 and 9.5 to 11
 
 
 def test_a_match_is_told_with_its_confidence_and_without_one_with_its_score(reply):

@@ -228,7 +228,7 @@ def test_the_page_filters_draws_the_chosen_metric_and_leads_to_reports(four_runs
     assert page.locator("#chart circle").count() == 4  # only asid aligns
     assert page.locator("#runs thead th").count() == 9
     page.check("#all")
-    assert page.locator("#runs thead th").count() == 20
+    assert page.locator("#runs thead th").count() == 25
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.get_by_role("link", name=f"1/{CURSED}").first.click()
     assert page.title() == "A report"

@@ -34,7 +34,8 @@ def test_the_markdown_has_the_tables_with_intervals(written, made_summary):
     text = (written / "report.md").read_text()
     value = made_summary["systems"]["asid"]["map"]
     assert f"| mAP (0-1) | {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}] |" in text
-    for title in ("Metrics", "Differences to asid", "By class", "By query length", "What went wrong", "Systems"):
+    for title in ("Metrics", "Differences to asid", "By class", "By query length",
+                  "Places by sample length and level", "What went wrong", "Systems"):  # fmt: skip
         assert f"\n## {title}\n" in text
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):  # every row as wide as its head
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from evaluation import groups
 from evaluation.pages import tables
 from evaluation.pages.tables import Cell, Row, Table
 
@@ -54,6 +55,35 @@ def test_classes_and_lengths_count_their_queries(summary):
                                                         "hit rate, first 10 (share 0-1)"]  # fmt: skip
     assert [row.name for row in tables.of_classes(summary).rows][:2] == ["riff, n=40", "beat, n=20"]
     assert [row.name for row in tables.of_lengths(summary).rows][:2] == ["5 s, n=45", "7 s, n=30"]
+
+
+def test_places_stand_by_length_and_level_with_how_many_they_are_of(summary):
+    table = tables.of_places(summary)
+    assert table.head == ("sample", *summary["systems"])
+    assert list(table.grouped) == [
+        "span in the query, median (IoU 0-1)", "tempo within 2 % (share 0-1)",
+        "transposition within half a semitone (share 0-1)", "transposition stated (share 0-1)",
+        "repetitions listed (share 0-1)",
+    ]  # fmt: skip
+    repetitions = table.grouped["repetitions listed (share 0-1)"]
+    assert [row.name.split(", n=")[0] for row in repetitions] == ["all", *groups.SAMPLES]
+    assert repetitions[0].name == "all, n=60"
+    counts = summary["counts"]["right"]["asid"]
+    assert repetitions[0].cells[0].text == f"0.750 [0.750, 0.750] of {counts['all']['repetitions']}"  # 3 of 4 in each
+    assert repetitions[1].cells[0].text == "–"  # under 2 s nothing is longer than 2 s
+    spans = table.grouped["span in the query, median (IoU 0-1)"]
+    value = summary["by_sample"]["asid"]["all"]["right_query_iou"]["value"]
+    assert spans[0].cells[0].text.startswith(f"{value:.3f} [")
+    assert spans[0].cells[0].text.endswith(f"] of {counts['all']['matches']}")
+
+
+def test_what_no_system_says_of_places_is_left_out(summary):
+    for parts in summary["by_sample"].values():
+        for values in parts.values():
+            values["tempo_within_2_percent"] = None
+    assert "tempo within 2 % (share 0-1)" not in tables.of_places(summary).grouped
+    summary["counts"]["samples"] = {}
+    assert tables.of_places(summary).rows == ()
 
 
 def test_troubles_are_named_with_their_place_and_reason(summary):

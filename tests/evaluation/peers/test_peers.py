@@ -300,11 +300,6 @@ def test_a_reference_has_its_highest_similarity_however_many_candidates_it_has()
     assert list(songs.items()) == [(8, 0.875), (5, 0.75), (7, 0.75)]  # equal ones by track number
 
 
-def test_candidates_near_the_best_tell_where_the_sample_is():
-    near = similarity.telling(np.array([0.90, 0.84, 0.86], np.float32))  # 0.05 below 0.90 is 0.85
-    assert near.tolist() == [True, False, True]
-
-
 def test_the_operating_point_of_similarities_comes_from_the_catalogue(opened, catalogue, query):
     peer = opened(None)
     peer.prepare(catalogue, silent)

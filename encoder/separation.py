@@ -5,7 +5,11 @@ Weights come by name from demucs's own hub, or from a local folder in demucs's l
 and run code when they are loaded: use those you trust.
 """
 
+import logging
 import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from threading import Lock
 
@@ -32,8 +36,9 @@ class Separator:
         """``model``: a name on demucs's hub such as "htdemucs", or a local folder of weights."""
         name, folder = _located(model)
         try:
-            # No random shift of the input: the same recording shall give the same stems.
-            self._demucs = api.Separator(name, repo=folder, device=device, shifts=0)
+            with _quiet():
+                # No random shift of the input: the same recording shall give the same stems.
+                self._demucs = api.Separator(name, repo=folder, device=device, shifts=0)
         except _LOADING as error:
             raise SeparationError(
                 f"demucs model {str(model)!r} cannot be loaded ({error}); give a known name and a way to the network, "
@@ -56,6 +61,18 @@ class Separator:
                 raise AudioError(path, f"demucs cannot read it ({' '.join(str(error).split())})") from error
         rate = self._demucs.samplerate
         return {name: soxr.resample(stem.mean(0).numpy(), rate, sample_rate) for name, stem in stems.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the hub's warning for each of its retries; that it downloads is told on stderr, not among results."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _located(model: str | Path) -> tuple[str, Path | None]:
