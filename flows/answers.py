@@ -5,8 +5,8 @@ from dataclasses import replace
 from encoder.audio import AudioError
 from evaluation.evidence.exports import document as to_json
 from evaluation.evidence.replies import Reply, answer, clock, name, warp
-from reranker.carried import Carried, CarriedMatch, StemFinder
-from reranker.rank import Match, Occurrence, Span
+from reranker.carried import StemFinder
+from reranker.rank import Carried, Match, Occurrence, Span
 from reranker.relation import relation
 from reranker.search import Answer
 
@@ -48,7 +48,7 @@ def _lines(match: Match) -> list[str]:
     sure = "" if match.confidence is None else f"  confidence {100 * match.confidence:.0f} %"
     same = "  the same recording" if relation(match) == "same recording" else ""
     first = f"  {match.score:6.2f}{sure}  {_of(match)}{same}"
-    stem = [f"      stem: {_stem(match.carried)}"] if isinstance(match, CarriedMatch) else []
+    stem = [f"      stem: {_stem(match.carried)}"] if match.carried else []
     return [first, *stem, *places, *([f"      and {more} more"] if more > 0 else [])]
 
 

@@ -7,7 +7,7 @@ off. What is left, as a part of what is left of all stems together, is the stem'
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from encoder import stem_features
 from encoder.encode import Encoder
-from reranker.rank import Match, Occurrence
+from reranker.rank import Carried, Match, Occurrence
 from reranker.trace import centred, transposed
 from store.references import References
 
@@ -33,28 +33,6 @@ class Separate(Protocol):
     """What makes stems of a recording, as encoder.separation.Separator does."""
 
     def __call__(self, path: Path, *, sample_rate: int) -> Mapping[str, NDArray[np.float32]]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Carried:
-    """How much of a match each stem of the query carries."""
-
-    shares: Mapping[str, float]  # by stem, in the order of the stems; of sum 1, or all 0 where none is like the match
-    stem: str | None  # the one that carries most; None where that cannot be told
-
-    def __post_init__(self) -> None:
-        total = sum(self.shares.values())
-        if min(self.shares.values(), default=0) < 0 or not (np.isclose(total, 1) or total == 0):
-            raise ValueError(f"carried: shares are {dict(self.shares)}, expected 0 or more with a sum of 1, or all 0")
-        if self.stem is not None and self.stem not in self.shares:
-            raise ValueError(f"carried: stem is {self.stem!r}, expected one of {', '.join(self.shares)}, or None")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CarriedMatch(Match):
-    """A match of which is known which stem of the query carries it."""
-
-    carried: Carried
 
 
 class StemFinder:
@@ -75,18 +53,13 @@ class StemFinder:
         waves = self.separate(query, sample_rate=self.encoder.grid.sample_rate)
         stems = stem_features.of_stems(self.encoder, waves)
         references = self.references.features(match.reference.number for match in matches)
+        seconds = self.contrast.seconds
         return tuple(
-            with_carried(
-                match,
-                by_stem(stems, references[match.reference.number], match.occurrences, seconds=self.contrast.seconds),
+            replace(
+                match, carried=by_stem(stems, references[match.reference.number], match.occurrences, seconds=seconds)
             )
             for match in matches
         )
-
-
-def with_carried(match: Match, carried: Carried) -> CarriedMatch:
-    """The match with what carries it."""
-    return CarriedMatch(**{f.name: getattr(match, f.name) for f in fields(Match)}, carried=carried)
 
 
 def by_stem(

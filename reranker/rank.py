@@ -7,7 +7,7 @@ candidates only make the short list. Where the survivors of a reference lie is f
 `Ranking.consistent` those on a line count more than scattered ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -53,6 +53,21 @@ class Occurrence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Carried:
+    """How much of a match each stem of the query carries."""
+
+    shares: Mapping[str, float]  # by stem, in the order of the stems; of sum 1, or all 0 where none is like the match
+    stem: str | None  # the one that carries most; None where that cannot be told
+
+    def __post_init__(self) -> None:
+        total = sum(self.shares.values())
+        if min(self.shares.values(), default=0) < 0 or not (np.isclose(total, 1) or total == 0):
+            raise ValueError(f"carried: shares are {dict(self.shares)}, expected 0 or more with a sum of 1, or all 0")
+        if self.stem is not None and self.stem not in self.shares:
+            raise ValueError(f"carried: stem is {self.stem!r}, expected one of {', '.join(self.shares)}, or None")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Match:
     """A reference that the query samples."""
 
@@ -60,6 +75,7 @@ class Match:
     score: float
     confidence: float | None  # probability of being right; None without a calibration
     occurrences: tuple[Occurrence, ...]
+    carried: Carried | None = None  # by which stem of the query; None where that was not asked
 
     @property
     def longest(self) -> Occurrence | None:
@@ -90,7 +106,7 @@ class Ranking:
     effort: float = 9000.0  # seconds of query times references up to which more of them are; under 0.5 ms CPU each
     false_alarms: float = 0.01  # share of sample-free queries that may be answered; needs a calibration
     surplus: float | None = None  # score from which a correlated reference is returned, whatever its confidence
-    top: int = 5  # matches returned
+    top: int | None = None  # matches returned, at most; None: 5 for each window
 
     def __post_init__(self) -> None:
         if self.by not in get_args(Ranking.__annotations__["by"]):
@@ -102,7 +118,7 @@ class Ranking:
                 f"ranking: overlap is {self.overlap} s, expected 0 or more and less than window ({self.window} s)"
             )
         for name in ("candidates", "wide", "shortlist", "top"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"ranking: {name} is {getattr(self, name)}, expected 1 or more")
 
     def size(self, seconds: float) -> int:

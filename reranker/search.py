@@ -23,6 +23,7 @@ from store.candidates import Candidates
 from store.plan import content_hash
 from store.references import References
 
+_TOP = 5  # matches that are returned for each window of the query, at most
 _WINDOW = 40  # query segments (20 s) that one candidate is compared with; keeps the cost linear in the query's length
 
 
@@ -93,7 +94,7 @@ class Searcher:
         return Answer(
             query=path,
             duration=self._duration(query),
-            matches=tuple(match for match in enough if match not in same)[: self.ranking.top],
+            matches=tuple(match for match in enough if match not in same)[: self._top(query)],
             same=tuple(same),
             sample_free=None if self.calibration is None else math.prod(1 - match.confidence for match in ranked),
             false_alarms=self._false_alarms(query),
@@ -124,8 +125,8 @@ class Searcher:
         candidates = self.references.candidates(query.fingerprints, limit=limit, exclude_tracks=exclude)
         if self.classifier is None:
             return _by_similarity(candidates, query)
-        windows = range(0, len(query), _WINDOW)
-        parts = [self._window(query, candidates, slice(start, start + _WINDOW)) for start in windows]
+        starts = range(0, len(query), _WINDOW)
+        parts = [self._classified(query, candidates, slice(start, start + _WINDOW)) for start in starts]
         return Scored(
             query_indices=np.concatenate([np.zeros(0, np.int64), *(p.query_indices for p in parts)]),
             segment_ids=np.concatenate([np.zeros(0, np.int64), *(p.segment_ids for p in parts)]),
@@ -180,6 +181,10 @@ class Searcher:
         longest, overlap = (round(s / query.hop) for s in (self.ranking.window, self.ranking.overlap))
         return windows.cut(len(query.contrast), longest=longest, overlap=overlap)
 
+    def _top(self, query: Encoding) -> int:
+        """How many matches are returned at most."""
+        return self.ranking.top or _TOP * len(self._windows(query))
+
     def _false_alarms(self, query: Encoding) -> float | None:
         """Share of sample-free queries as long that are answered: each window is a chance of its own."""
         if self.threshold is None:
@@ -187,7 +192,7 @@ class Searcher:
         return 1 - (1 - self.ranking.false_alarms) ** len(self._windows(query))
 
     @torch.inference_mode()
-    def _window(self, query: Encoding, candidates: Candidates, window: slice) -> Scored:
+    def _classified(self, query: Encoding, candidates: Candidates, window: slice) -> Scored:
         """Candidates found by the segments of one window, each with its best score over that window (equation 11)."""
         inside = (candidates.query_rows >= window.start) & (candidates.query_rows < window.stop)
         ids = np.unique(candidates.segment_ids[inside])

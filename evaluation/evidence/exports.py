@@ -33,8 +33,7 @@ from typing import Any
 
 from evaluation.evidence import catalogue_rows, layers
 from evaluation.evidence.replies import Reply
-from reranker.carried import Carried, CarriedMatch
-from reranker.rank import Match, Occurrence
+from reranker.rank import Carried, Match, Occurrence
 from reranker.relation import relation
 
 _OF_ALL: Mapping[str, Callable[[Sequence[Reply], Path], None]] = {
@@ -112,7 +111,7 @@ def _match(match: Match) -> dict[str, Any]:
         "confidence": match.confidence,
         "relation": relation(match),
         "occurrences": [_occurrence(o) for o in match.occurrences],
-        "stems": _stems(match.carried) if isinstance(match, CarriedMatch) else None,
+        "stems": _stems(match.carried) if match.carried else None,
     }
 
 

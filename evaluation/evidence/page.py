@@ -18,6 +18,7 @@ from evaluation.evidence.replies import Reply, clock
 from evaluation.evidence.view import Lane, Section, Tick
 from evaluation.pages import report
 from reranker.rank import Match, Occurrence
+from reranker.relation import relation
 from store.plan import content_hash
 
 LARGEST = 25_000_000  # bytes of a page
@@ -60,6 +61,7 @@ def html(replies: Sequence[Reply], provenance: Provenance) -> str:
         provenance=provenance,
         octaves=[(100 - 100 * look.octave_place(f), _hertz(f)) for f in look.OCTAVES],
         sentence=sentence,
+        relation=relation,
         manner=manner,
     )
 
@@ -82,8 +84,8 @@ def sentence(match: Match, occurrence: Occurrence) -> str:
         f"The query from {clock(first)} to {clock(last)} matches "
         f"“{match.reference.title}” from {clock(max(0.0, start))} to {clock(end)}"
     )
-    if occurrence.tempo_ratio is None or occurrence.transposition is None:
-        return f"{claim}; these are the four-second segments it was found by, tempo and pitch were not measured."
+    if occurrence.transposition is None:
+        return f"{claim}; these are the four-second segments it was found by, pitch was not measured."
     return f"{claim}, {_change(occurrence.tempo_ratio, occurrence.transposition)}."
 
 

@@ -1,6 +1,7 @@
 """`asid find --stems`, with the shipped weights: the stem of the query in which a sample was planted is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,7 @@ from encoder.audio import AudioError
 from evaluation.pieces.planted import SAMPLE_RATE
 from evaluation.pieces.synthesis import compose, mix, render
 from flows import answers
-from reranker.carried import Carried, with_carried
-from reranker.rank import Match
+from reranker.rank import Carried, Match
 from reranker.search import Answer
 
 SOURCE = 500_001  # the second piece of the catalogue (seed 5)
@@ -95,7 +95,7 @@ def test_the_stem_that_holds_the_sample_is_named(asid, catalogue, queries, true_
 )
 def test_a_line_tells_the_stem_or_that_it_cannot_be_told(answered, shares, stem, line):
     carried = Carried(shares=shares, stem=stem)
-    told = answers.with_stems(answered, lambda query, matches: tuple(with_carried(m, carried) for m in matches))
+    told = answers.with_stems(answered, lambda query, matches: tuple(replace(m, carried=carried) for m in matches))
     assert answers.to_text(told).splitlines()[2] == f"      stem: {line}"
     assert "stem" not in answers.to_text(answers.with_stems(answered, None))
 

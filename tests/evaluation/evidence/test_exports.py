@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from evaluation.evidence import exports
-from reranker.carried import Carried, with_carried
+from reranker.rank import Carried
 
 SHARED = Path(__file__).parents[3] / ".." / "shared" / "sample100-ext" / "sonic_visualiser_annotations"
 
@@ -40,7 +40,7 @@ def test_json_tells_which_stem_carries_a_match_where_that_was_asked(reply, tmp_p
         Carried(shares={"drums": 0.75, "bass": 0.25}, stem="drums"),
         Carried(shares={"drums": 0.0}, stem=None),
     )
-    matches = tuple(with_carried(m, c) for m, c in zip(reply.matches, (told, untold), strict=True))
+    matches = tuple(replace(m, carried=c) for m, c in zip(reply.matches, (told, untold), strict=True))
     asked = replace(reply, answer=replace(reply.answer, matches=matches))
     (path,) = exports.write([reply, asked], tmp_path / "r.json")
     first, second = json.loads(path.read_text())["queries"]

@@ -9,6 +9,7 @@ from evaluation.evidence import page
 from evaluation.evidence.listen import Excerpt
 from evaluation.evidence.page import LARGEST
 from evaluation.evidence.replies import Reply
+from reranker.rank import Carried, Match
 from reranker.search import Answer
 
 AS_IT_IS = Excerpt(start=0.0, end=2.0, reference_start=0.0, tempo_ratio=1.0, transposition=0.0, aligned=True)
@@ -105,6 +106,20 @@ def test_three_queries_with_ten_matches_of_twelve_seconds_stay_under_the_limit(c
     assert page.budget([10, 10, 10])[0] == 12.0
 
 
+def test_the_same_recording_and_the_stem_that_carries_a_match_are_told(case, track, made):
+    place = replace(case.occurrence, likeness=0.5)
+    reply = _of(case, track, place, 1)
+    (match,) = reply.matches
+    copy = replace(match, occurrences=(replace(place, tempo_ratio=1.0, transposition=0.0, likeness=0.95),))
+    carried = replace(match, carried=Carried(shares={"drums": 0.8, "bass": 0.2}, stem="drums"))
+    html = page.html([replace(reply, answer=replace(reply.answer, matches=(carried,), same=(copy,)))], made)
+    assert "with nothing over it. That is no sample." in html
+    assert "<li>in the drums</li>" in html
+    assert "<li>the same recording" not in html
+    asked_for = page.html([replace(reply, answer=replace(reply.answer, matches=(copy,)))], made)
+    assert "<li>the same recording, nothing over it</li>" in asked_for
+
+
 def test_more_matches_get_shorter_excerpts_and_many_more_only_the_best():
     # 0.95 x 25 MB / 60 = 396 kB, less 160 kB of pictures: 236 kB, 47.3 kB a second
     assert page.budget([20, 20, 20]) == (pytest.approx(4.98, abs=0.05), 20)
@@ -125,8 +140,6 @@ def _of(case, track, place, count) -> Reply:
     matches = tuple(
         {"reference": track(n + 1), "score": 200.0, "confidence": None, "occurrences": (place,)} for n in range(count)
     )
-    from reranker.rank import Match
-
     return Reply(
         query=case.query, answer=Answer(query=case.query, duration=12.0, matches=tuple(Match(**m) for m in matches))
     )
