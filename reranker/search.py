@@ -117,7 +117,8 @@ class Searcher:
         """Every reference that is compared with the query, best first, whether or not it is enough for an answer."""
         if self.correlator is None:
             return self._by_candidates(self.score(query, exclude=exclude), query)
-        return windows.united(self._by_correlation(part, query) for part in self._parts(query, exclude))
+        parts = (self._by_correlation(part, query) for part in self._parts(query, exclude))
+        return windows.united(parts, enough=self.enough)
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
         """Every candidate of the query with its best score, window by window; track numbers to `exclude` stay away."""

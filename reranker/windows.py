@@ -5,7 +5,7 @@ what chance finds there, and two samples in different places would be each other
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,16 +33,20 @@ def later(match: Match, seconds: float) -> Match:
     return replace(match, occurrences=tuple(moved))
 
 
-def united(parts: Iterable[Sequence[Match]]) -> tuple[Match, ...]:
-    """Each reference once, with what the window says of it that is surest, and its occurrences of all windows.
+def united(parts: Iterable[Sequence[Match]], *, enough: Callable[[Match], bool]) -> tuple[Match, ...]:
+    """Each reference once, with what the window says of it that is surest, and the occurrences of that window.
 
-    The surest first; ties by the order of the windows.
+    And of other windows where it is `enough` for an answer: what is placed in a window where it is not heard is
+    placed by chance. The surest first; ties by the order of the windows.
     """
     of: dict[int, list[Match]] = {}
     for part in parts:
         for match in part:
             of.setdefault(match.reference.number, []).append(match)
-    found = [replace(max(matches, key=_sureness), occurrences=resolved(matches)) for matches in of.values()]
+    found = []
+    for matches in of.values():
+        best = max(matches, key=_sureness)
+        found.append(replace(best, occurrences=resolved([m for m in matches if m is best or enough(m)])))
     return tuple(sorted(found, key=_sureness, reverse=True))
 
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from reranker import windows
 from reranker.rank import Match, Occurrence
-from reranker.windows import cut, later, united
+from reranker.windows import cut, later
 
 
 def match(number, score, *places, confidence=None):
@@ -17,6 +18,10 @@ def match(number, score, *places, confidence=None):
     )
     reference = SimpleNamespace(number=number, path=Path(f"{number}.wav"))
     return Match(reference=reference, score=score, confidence=confidence, occurrences=occurrences)
+
+
+def united(parts, bar=0.0):
+    return windows.united(parts, enough=lambda match: match.score >= bar)
 
 
 def spans(match):
@@ -68,6 +73,16 @@ def test_places_apart_stay_apart_and_of_two_lines_in_one_place_the_longer_stays(
     assert spans(contrary[0]) == [((32, 44), (80, 92))]
     touching = united([[match(1, 9.0, (30, 36, 5, 1.0), (35.8, 40, 5, 1.0))]])  # a loop that begins anew
     assert len(touching[0].occurrences) == 2
+
+
+def test_a_window_in_which_a_reference_is_not_enough_places_nothing():
+    strong, weak, second = (
+        match(1, 200.0, (0, 4, 5, 1.0)), match(1, 20.0, (60, 64, 9, 1.0)), match(1, 150.0, (90, 94, 5, 1.0))
+    )  # fmt: skip
+    (found,) = united([[strong], [weak], [second]], bar=120.0)
+    assert spans(found) == [((0, 4), (5, 9)), ((90, 94), (5, 9))]
+    (found,) = united([[weak]], bar=120.0)  # nothing else is known of it
+    assert spans(found) == [((60, 64), (9, 13))]
 
 
 def test_a_match_moves_with_its_window():
