@@ -151,8 +151,9 @@ class Searcher:
     def _parts(self, query: Encoding, exclude: Sequence[int]) -> list[Part]:
         """The windows, each with the references of its best candidates, or with all where there is time for them."""
         cut, size = self._windows(query), self.ranking.size(len(query.contrast) * query.hop)
-        if self.references.counts().stored <= size:
-            every = [t.number for t in self.references.catalogue.tracks("stored") if t.number not in exclude]
+        if self.references.counts().stored - len(exclude) <= size:
+            stored = self.references.catalogue.tracks("stored")
+            every = sorted({track.number for track in stored} - set(exclude))
             return [Part(hops=hops, listed=every) for hops in cut]
         scored = self.score(query, exclude=exclude)
         return [Part(hops=hops, listed=rank.shortlist(scored.within(hops), size)) for hops in cut]
