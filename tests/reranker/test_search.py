@@ -359,6 +359,16 @@ def test_a_calibration_gives_confidences_and_decides_what_is_told(contrasted, st
     assert (nothing.matches, nothing.false_alarms) == ((), pytest.approx(0.01))
 
 
+def test_all_are_compared_where_those_that_may_be_found_are_few_enough(contrasted, stored, monkeypatch):
+    encoder, store, (one, two, three) = contrasted
+    ranking = Ranking(shortlist=2, effort=1.0)
+    searcher = Searcher(encoder, store, None, ranking, correlator=Explains({one: 5.0, two: 4.0, three: 3.0}))
+    query = encoder.encode(excerpt(stored[0], 0, 20))
+    assert len(searcher.matches(query)) == 2  # three are too many, so candidates choose
+    monkeypatch.setattr(store, "candidates", None)
+    assert [m.reference.number for m in searcher.matches(query, exclude=[one])] == [two, three]
+
+
 def test_a_stated_score_is_the_bar_whatever_the_confidence(contrasted, stored):
     encoder, store, (one, two, three) = contrasted
     searcher = calibrated(store, encoder, {one: 50.0, two: 49.0, three: 1.0}, ranking=Ranking(surplus=40.0))
