@@ -1,7 +1,7 @@
 """Evidence: what `asid find` keeps besides what it prints, and how `asid verify` repeats it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,18 @@ def keep(
 
         written.append(page.write(wanted.report, replies, made))
     if wanted.bundle is not None:
-        written.append(bundle.write(wanted.bundle, replies, made, searcher.references.catalogue.tracks("stored")))
+        written.append(bundle.write(wanted.bundle, replies, made, searcher))
     return tuple(written)
 
 
 def verify(directory: Path, settings: Settings) -> Verified:
-    """Repeat the result in a bundle against the catalogue of the settings, which rank as the bundle was ranked."""
+    """Repeat the result in a bundle against the catalogue of the settings, which rank as the bundle was ranked.
+
+    With the calibration in the bundle, where there is one: others give other confidences.
+    """
     encoder = assembly.encoder(settings)
+    if (kept := directory / bundle.CALIBRATION).is_file():
+        settings = replace(settings, calibration=kept)
     with assembly.references(settings, encoder, read_only=True) as references:
         return bundle.verify(directory, assembly.searcher(settings, references, encoder))
 

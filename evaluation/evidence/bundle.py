@@ -3,6 +3,7 @@
     result.json        what was found (the JSON of exports.py; queries by their original paths)
     provenance.json    program, versions, digests, settings, size of the catalogue; which file holds which query
     catalogue.csv      number, content hash, path of every stored reference
+    calibration.json   what confidences and the bar were taken from; only where there was one
     queries/           the files asked about, unchanged
     excerpts/          of every match's longest place: query, reference, reference fitted to the query, both in stereo
     SHA256SUMS         of all of these; `sha256sum --check SHA256SUMS` reads it too
@@ -27,11 +28,13 @@ from encoder.audio import AudioError
 from evaluation.evidence import comparison, exports, listen, provenance
 from evaluation.evidence.provenance import Provenance
 from evaluation.evidence.replies import Reply, answer
+from reranker import confidence
 from reranker.rank import Match
 from reranker.search import Searcher
 from store.catalogue import Track
 
 SUMS = "SHA256SUMS"
+CALIBRATION = "calibration.json"
 _LONGEST = 30.0  # seconds of an excerpt
 _COLUMNS = ("number", "content_hash", "path")
 
@@ -48,8 +51,8 @@ class Verified:
     notes: tuple[str, ...]  # what is not the same and did not have to matter
 
 
-def write(directory: Path, replies: Sequence[Reply], made: Provenance, tracks: Iterable[Track]) -> Path:
-    """Write the bundle of a result into a new or empty folder; `tracks` are the stored references.
+def write(directory: Path, replies: Sequence[Reply], made: Provenance, searcher: Searcher) -> Path:
+    """Write the bundle of a result into a new or empty folder, with the references and calibration of the searcher.
 
     BundleError where the folder holds anything. An excerpt whose recording is gone is left out, with its reason in
     provenance.json.
@@ -60,7 +63,9 @@ def write(directory: Path, replies: Sequence[Reply], made: Provenance, tracks: I
     missing = _write_excerpts(directory / "excerpts", replies)
     _write_json(directory / "result.json", exports.document(replies))
     _write_json(directory / "provenance.json", asdict(made) | {"queries": queries, "missing_excerpts": missing})
-    _write_catalogue(directory / "catalogue.csv", tracks)
+    _write_catalogue(directory / "catalogue.csv", searcher.references.catalogue.tracks("stored"))
+    if searcher.calibration is not None:
+        confidence.save(directory / CALIBRATION, searcher.calibration)
     sums = {path.relative_to(directory).as_posix(): _sha256(path) for path in sorted(_files(directory))}
     (directory / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
     return directory

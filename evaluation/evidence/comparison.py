@@ -23,9 +23,10 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _reply(where: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if bool(then["error"]) != bool(now["error"]):
         return [f"{where}: {then['error'] or 'was answered'} then, {now['error'] or 'is answered'} now"]
-    were, are = ([m["reference"]["content_hash"] for m in side["matches"]] for side in (then, now))
-    if were != are:
-        return [f"{where}: found {_names(then['matches'])} then, {_names(now['matches'])} now"]
+    for kind, told in (("matches", "found"), ("same_recording", "the same recording as")):
+        were, are = ([m["reference"]["content_hash"] for m in side.get(kind, ())] for side in (then, now))
+        if were != are:
+            return [f"{where}: {told} {_names(then.get(kind, ()))} then, {_names(now.get(kind, ()))} now"]
     lines = _times(where, "duration", [then["duration"] or 0.0], [now["duration"] or 0.0])
     pairs = zip(then["matches"], now["matches"], strict=True)
     return [

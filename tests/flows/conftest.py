@@ -2,7 +2,9 @@
 
 import os
 
+import numpy as np
 import pytest
+import soundfile
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,3 +50,15 @@ def asid():
     from flows.cli import main
 
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="session")
+def excerpt(music, tmp_path_factory):
+    """Twelve seconds of the second piece from 20 s on, under noise."""
+    source = sorted(music.iterdir())[1]
+    wave, rate = soundfile.read(source)
+    part = wave[20 * rate : 32 * rate]
+    noise = np.random.default_rng(0).normal(0, 0.7 * part.std(), part.shape)
+    path = tmp_path_factory.mktemp("queries") / "excerpt.wav"
+    soundfile.write(path, 0.5 * (part + noise), rate)
+    return path, source

@@ -4,19 +4,10 @@ import json
 
 import pandas as pd
 import pytest
-import soundfile
 
 
-@pytest.fixture(scope="module")
-def query(music, tmp_path_factory):
-    """Twelve seconds of the second piece from 20 s on."""
-    wave, rate = soundfile.read(sorted(music.iterdir())[1])
-    path = tmp_path_factory.mktemp("queries") / "excerpt.wav"
-    soundfile.write(path, wave[20 * rate : 32 * rate], rate)
-    return path
-
-
-def test_one_question_is_kept_as_page_exports_and_bundle_and_the_bundle_is_repeated(asid, catalogue, query, tmp_path):
+def test_one_question_is_kept_as_page_exports_and_bundle_and_the_bundle_is_repeated(asid, catalogue, excerpt, tmp_path):
+    query, _ = excerpt
     wanted = ["--report", tmp_path / "song.html", "--bundle", tmp_path / "kept"]
     for name in ("r.csv", "r.json", "labels.txt"):
         wanted += ["--export", tmp_path / name]

@@ -11,18 +11,6 @@ from flows.find import find_samples
 from flows.settings import Settings
 
 
-@pytest.fixture(scope="module")
-def excerpt(music, tmp_path_factory):
-    """Twelve seconds of the second piece from 20 s on, under noise."""
-    source = sorted(music.iterdir())[1]
-    wave, rate = soundfile.read(source)
-    part = wave[20 * rate : 32 * rate]
-    noise = np.random.default_rng(0).normal(0, 0.7 * part.std(), part.shape)
-    path = tmp_path_factory.mktemp("queries") / "excerpt.wav"
-    soundfile.write(path, 0.5 * (part + noise), rate)
-    return path, source
-
-
 def test_an_excerpt_is_found_first_with_its_place_in_the_documented_json(asid, catalogue, excerpt):
     query, source = excerpt
     result = asid("find", query, "--data", catalogue, "--json")

@@ -12,6 +12,8 @@ import soundfile
 from encoder.audio import AudioError
 from evaluation.evidence import bundle, provenance
 from evaluation.evidence.bundle import BundleError, Verified
+from reranker import confidence
+from reranker.confidence import Calibration, Model
 from reranker.rank import Ranking
 from reranker.search import Answer
 from store.catalogue import Counts
@@ -45,10 +47,10 @@ def searcher(reply, tracks):
 
 
 @pytest.fixture
-def kept(reply, unusable, searcher, tracks, tmp_path):
+def kept(reply, unusable, searcher, tmp_path):
     """A bundle of an answered query and one that could not be read."""
     made = provenance.of(searcher, command="asid find song.flac --bundle kept", include_self=True)
-    return bundle.write(tmp_path / "kept", [reply, unusable], made, tracks)
+    return bundle.write(tmp_path / "kept", [reply, unusable], made, searcher)
 
 
 def test_a_bundle_is_repeated_where_nothing_changed(kept, searcher):
@@ -122,17 +124,25 @@ def test_a_searcher_that_ranks_otherwise_is_refused(kept, reply, tracks):
         bundle.verify(kept, Stub(reply.matches, tracks, ranking=Ranking(top=1)))
 
 
-def test_a_reference_that_is_gone_leaves_its_excerpts_out_with_the_reason(reply, searcher, tracks, made, tmp_path):
+def test_a_reference_that_is_gone_leaves_its_excerpts_out_with_the_reason(reply, searcher, made, tmp_path):
     gone = replace(reply.matches[0], reference=replace(reply.matches[0].reference, path=Path("gone.flac")))
-    kept = bundle.write(tmp_path / "b", [replace(reply, answer=replace(reply.answer, matches=(gone,)))], made, tracks)
+    kept = bundle.write(tmp_path / "b", [replace(reply, answer=replace(reply.answer, matches=(gone,)))], made, searcher)
     (reason,) = json.loads((kept / "provenance.json").read_text())["missing_excerpts"]
     assert reason == "query-1-match-1: gone.flac: no such file; check the path"
 
 
-def test_a_bundle_never_mixes_with_what_is_there(reply, made, tracks, tmp_path):
+def test_a_bundle_holds_the_calibration_that_its_confidences_came_from(reply, searcher, made, tmp_path):
+    model = Model(features=("score",), means=(0.0,), spreads=(1.0,), weights=(1.0,), intercept=0.0)
+    searcher.calibration = Calibration(encoder="e" * 64, scoring={}, sampled=0.5, model=model, false=((1.0,),))
+    kept = bundle.write(tmp_path / "b", [reply], made, searcher)
+    assert confidence.load(kept / "calibration.json").digest == searcher.calibration.digest
+    assert "calibration.json" in (kept / "SHA256SUMS").read_text()
+
+
+def test_a_bundle_never_mixes_with_what_is_there(reply, made, searcher, tmp_path):
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(BundleError, match="is not empty, expected a new folder"):
-        bundle.write(tmp_path, [reply], made, tracks)
+        bundle.write(tmp_path, [reply], made, searcher)
 
 
 @pytest.mark.parametrize("name", ["SHA256SUMS", "provenance.json", "result.json"])

@@ -83,3 +83,11 @@ def unread(query):
 def test_each_difference_is_one_line(result, change, line):
     (found,) = comparison.differences(result, changed(result, change))
     assert found.startswith(line)
+
+
+def test_another_same_recording_is_a_difference_and_older_results_name_none(result):
+    copy = {"reference": {"content_hash": "c", "title": "Song"}}
+    other = changed(result, lambda query: query.update(same_recording=[copy]))
+    assert comparison.differences(result, other) == ["query 1: the same recording as nothing then, Song now"]
+    older = changed(result, lambda query: query.pop("same_recording"))
+    assert comparison.differences(older, result) == []
