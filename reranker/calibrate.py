@@ -28,7 +28,7 @@ _PENALTY = 1.0  # L2, on standardised features, beside one unit of log loss a qu
 _FOLDS = 5
 _LEAST = 10  # best answers that are right, and that are wrong
 _BOUNDS = {"score": (0.0, None), "rival": (None, 0.0)}  # more score never tells against, a better rival never for
-_ALIKE = 1e-6  # spread up to which a feature is the same for all
+_ALIKE = 0.05  # spread of a logarithm up to which a feature is the same for all and tells nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,12 @@ class Ranked:
 
     @property
     def withheld(self) -> "Ranked":
-        """The same query against a catalogue without what it samples."""
-        scores = tuple(score for score, right in zip(self.scores, self.right) if not right)
+        """The same query against a catalogue that has, in place of what it samples, tracks that are like nothing.
+
+        As many references are compared as before: their number must not tell which queries were made sample-free.
+        """
+        wrong = tuple(score for score, right in zip(self.scores, self.right) if not right)
+        scores = wrong + (0.0,) * (len(self.scores) - len(wrong))
         return replace(self, scores=scores, right=(False,) * len(scores), sampled=False)
 
 

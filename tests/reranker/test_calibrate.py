@@ -104,6 +104,14 @@ def test_a_query_is_judged_by_a_model_that_did_not_see_it():
     assert not np.array_equal(whole.held.confidences[~inside], other.held.confidences[~inside])
 
 
+def test_a_withheld_truth_leaves_as_many_references_so_that_their_number_tells_nothing():
+    ranked = Ranked(query="a", seconds=20.0, scores=(9.0, 5.0, 1.0), right=(True, False, False), sampled=True)
+    assert ranked.withheld.scores == (5.0, 1.0, 0.0)
+    assert ranked.withheld.right == (False,) * 3
+    result = fitted(made(200, seed=20))
+    assert "listed" not in result.calibration.model.features
+
+
 def test_more_queries_without_a_sample_lower_every_confidence():
     ranked = made(300, seed=9)
     usual, rare = (fitted(ranked, sampled=share).calibration for share in (0.75, 0.1))
