@@ -51,11 +51,18 @@ class Benchmark:
     queries: tuple[Query, ...]
     excerpts: tuple[Query, ...] = ()  # of the queries, for hit rates by query length
     facts: Mapping[str, Any] = field(default_factory=dict)  # what reproduces it: seed, settings, versions, counts
+    artists: Mapping[str, str] = field(default_factory=dict)  # by track id, where known
 
     @property
     def catalogue(self) -> dict[str, Path]:
         """Everything a peer stores: references and distractors."""
         return {**self.references, **self.distractors}
+
+    def relatives(self, query: Query) -> frozenset[str]:
+        """Tracks by an artist of what the query samples, these among them: they may be versions of the same piece."""
+        whose = {self.artists.get(reference, "").casefold() for reference in query.relevant} - {""}
+        others = {track for track, artist in self.artists.items() if artist.casefold() in whose}
+        return query.relevant | (others & self.catalogue.keys())
 
     def __post_init__(self) -> None:
         both = set(self.references) & set(self.distractors)

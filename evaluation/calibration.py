@@ -4,7 +4,7 @@ The peer must give every reference that it compared with the query, losers too, 
 kept per query, so a killed run goes on. Queries that failed are left out and counted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,17 +62,19 @@ def _collected(benchmark: Benchmark, answers: Sequence[Answer], *, of: str) -> C
         if given.failure:
             failed[query.id] = given.failure
         else:
-            ranked.append(_ranked(query, given, full=f"{of} {results.full_query(query, benchmark)}"))
+            full = f"{of} {results.full_query(query, benchmark)}"
+            ranked.append(_ranked(query, given, full=full, relatives=benchmark.relatives(query)))
     return Collected(ranked=tuple(ranked), catalogue=len(benchmark.catalogue), failed=failed)
 
 
-def _ranked(query: Query, given: Answer, *, full: str) -> Ranked:
+def _ranked(query: Query, given: Answer, *, full: str, relatives: Collection[str]) -> Ranked:
     found = sorted(given.response.found, key=lambda one: (-one.score, one.reference in query.relevant))
     return Ranked(
         query=full,
         seconds=max(audio.info(query.path).duration, _SHORTEST),
         scores=tuple(one.score for one in found),
         right=tuple(one.reference in query.relevant for one in found),
+        related=tuple(one.reference in relatives for one in found),
         sampled=bool(query.relevant),
         whole=query.excerpt is None,
     )

@@ -41,10 +41,13 @@ class Ranked:
     right: tuple[bool, ...]  # which of them are sampled
     sampled: bool  # whether it samples anything in the catalogue, ranked or not
     whole: bool = True  # the full query itself
+    related: tuple[bool, ...] = ()  # which of them may hold what is sampled too, another version of it; () is none
 
     def __post_init__(self) -> None:
         if len(self.scores) != len(self.right) or list(self.scores) != sorted(self.scores, reverse=True):
             raise ValueError(f"{self.query}: scores {self.scores[:5]}, expected a falling row with a truth for each")
+        if self.related and len(self.related) != len(self.scores):
+            raise ValueError(f"{self.query}: {len(self.related)} of {len(self.scores)} references say what is related")
         if any(self.right) and not self.sampled:
             raise ValueError(f"{self.query}: samples nothing, but a reference is right; expected sampled=True")
 
@@ -52,11 +55,13 @@ class Ranked:
     def withheld(self) -> "Ranked":
         """The same query against a catalogue that has, in place of what it samples, tracks that are like nothing.
 
-        As many references are compared as before: their number must not tell which queries were made sample-free.
+        And of what is related to it: to find another version of it is no false alarm. As many references are compared
+        as before: their number must not tell which queries were made sample-free.
         """
-        wrong = tuple(score for score, right in zip(self.scores, self.right) if not right)
-        scores = wrong + (0.0,) * (len(self.scores) - len(wrong))
-        return replace(self, scores=scores, right=(False,) * len(scores), sampled=False)
+        gone = np.array(self.right, bool) | np.array(self.related or self.right, bool)
+        scores = np.sort(np.where(gone, 0.0, self.scores))[::-1]
+        none = (False,) * len(scores)
+        return replace(self, scores=tuple(scores.tolist()), right=none, related=none, sampled=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,9 +169,11 @@ def load(folder: Path) -> Benchmark | None:
     files = [*paths.values(), *(path for tracks in catalogue.values() for path in tracks.values())]
     if not all(file.is_file() for file in files):
         return None
-    sampled = {relation.query: (_sampled(relation),) for relation in annotations.read(folder).relations}
+    kept = annotations.read(folder)
+    sampled = {relation.query: (_sampled(relation),) for relation in kept.relations}
     queries = tuple(Query(id=query, path=path, sampled=sampled.get(query, ())) for query, path in paths.items())
-    return Benchmark(name="own", queries=queries, facts=content["facts"], **catalogue)
+    artists = {track.id: track.artist for track in kept.tracks if track.artist}
+    return Benchmark(name="own", queries=queries, facts=content["facts"], artists=artists, **catalogue)
 
 
 def _sampled(relation: Relation) -> Sampled:

@@ -120,8 +120,18 @@ def test_a_wrong_reference_goes_first_among_equal_scores(benchmark):
     from evaluation.run import Answer
 
     asked = benchmark.queries[1]
-    ranked = calibration._ranked(asked, Answer(query=asked.id, excerpt=None, response=given.ask(asked)), full="Q001")
+    answer = Answer(query=asked.id, excerpt=None, response=given.ask(asked))
+    ranked = calibration._ranked(asked, answer, full="Q001", relatives={"T001", "T004"})
     assert ranked.right == (False,) * 14 + (True,)
+    assert sum(ranked.related) == 2
+
+
+def test_relatives_are_all_tracks_by_an_artist_of_what_is_sampled(benchmark):
+    artists = {"T001": "Kiln", "T002": "kiln", "T003": "", "N001": "Kiln", "Q004": "Kiln"}
+    named = Benchmark(**{**vars(benchmark), "artists": artists})
+    assert named.relatives(benchmark.queries[1]) == {"T001", "T002", "N001"}
+    assert named.relatives(benchmark.queries[3]) == {"T003"}  # nobody is known to have made it
+    assert named.relatives(benchmark.queries[0]) == frozenset()
 
 
 def test_what_is_measured_says_how_good_it_is_on_queries_held_out(collected):

@@ -70,7 +70,7 @@ def how(tmp_path, **changes):
 
     given = dict(
         settings=Settings(data=tmp_path), benchmarks=(OwnSettings(seed=0), OwnSettings(seed=1)),
-        out=tmp_path / "calibration.json", cache=tmp_path / "cache", lengths=(3.0,), joined=2,
+        out=tmp_path / "calibration.json", cache=tmp_path / "cache", lengths=(3.0,),
         command="asid calibrate m",
     )  # fmt: skip
     return Calibrating(**given | changes)
@@ -82,7 +82,7 @@ def test_a_calibration_is_fitted_over_all_seeds_written_and_told(rendered, tmp_p
     sources = OwnSources(music=Music(path=tmp_path))
     made = calibrate_own(sources, how(tmp_path))
     assert rendered.closed
-    assert rendered.asked == 2 * (30 + 30 + 15)
+    assert rendered.asked == 2 * (30 + 30)
     read = confidence.load(tmp_path / "calibration.json")
     assert read.encoder == "abc"
     read.require(encoder="abc", scoring=confidence.scoring(Ranking(), Correlation()))

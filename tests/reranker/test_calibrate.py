@@ -108,6 +108,8 @@ def test_a_withheld_truth_leaves_as_many_references_so_that_their_number_tells_n
     ranked = Ranked(query="a", seconds=20.0, scores=(9.0, 5.0, 1.0), right=(True, False, False), sampled=True)
     assert ranked.withheld.scores == (5.0, 1.0, 0.0)
     assert ranked.withheld.right == (False,) * 3
+    related = replace(ranked, related=(True, True, False))  # the second may be another version of the first
+    assert related.withheld.scores == (1.0, 0.0, 0.0)
     result = fitted(made(200, seed=20))
     assert "listed" not in result.calibration.model.features
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from encoder.encode import Encoder
 from reranker import confidence
 from reranker.confidence import NOTHING, Calibration, CalibrationError, Evidence, Model
 from reranker.correlate import Correlation
@@ -183,3 +184,10 @@ def test_the_shipped_one_is_taken_only_for_the_scores_it_was_fitted_on(tmp_path,
     path.write_text("damaged")
     with pytest.raises(CalibrationError):  # a damaged file is never passed over
         confidence.shipped_for(**asked)
+
+
+def test_the_shipped_calibration_is_of_the_shipped_weights_as_they_are_ranked_by_default():
+    shipped = confidence.shipped_for(encoder=Encoder().digest, scoring=confidence.scoring(Ranking(), Correlation()))
+    assert shipped is not None
+    assert 0 < shipped.threshold(0.05) < shipped.threshold(Ranking().false_alarms) < 1
+    assert shipped.provenance["command"].startswith("asid calibrate ")
