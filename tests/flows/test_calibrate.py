@@ -90,7 +90,7 @@ def test_a_calibration_is_fitted_over_all_seeds_written_and_told(rendered, tmp_p
     assert read.provenance["seeds"] == [0, 1]
     assert (read.provenance["queries"], read.provenance["catalogue"]) == (60, [21, 21])
     assert read.provenance["command"] == "asid calibrate m"
-    assert read.range["listed"] == (20.0, 21.0)
+    assert read.range["listed"] == (21.0, 21.0)
     told = to_json(made, tmp_path / "calibration.json")
     assert json.loads(json.dumps(told)) == told
     text = to_text(made, tmp_path / "calibration.json")
