@@ -98,7 +98,7 @@ def test_a_calibration_is_fitted_over_all_seeds_written_and_told(rendered, tmp_p
     assert "5.00% false alarms: confidence over" in text  # 3 of 60
     assert "1.00% false alarms" not in text
     calibrate_own(sources, how(tmp_path))
-    assert rendered.asked == 150  # nothing is asked twice
+    assert rendered.asked == 120  # nothing is asked twice
 
 
 def test_impossible_requests_are_refused_before_anything_is_done(tmp_path):
