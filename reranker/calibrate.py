@@ -1,6 +1,6 @@
 """Calibrate: rankings of queries whose truth is known -> a Calibration (reranker/confidence.py).
 
-Logistic regression with an L2 penalty on the best-ranked references of every query. Which features it uses is chosen by
+Logistic regression with an L2 penalty on the best-ranked reference of every query. Which features it uses is chosen by
 log loss over folds of queries; of those that are not clearly worse than the best, the simplest.
 
 Every query is asked a second time with what it samples withheld: such a query is sample-free, so that each query, and
@@ -23,8 +23,8 @@ from reranker.confidence import FEATURES, NOTHING, Calibration, CalibrationError
 
 SAMPLED = 0.75  # share of queries that sample something in the catalogue, as in `asid evaluate own`
 RECIPES = (("score", "rival"), ("score", "rival", "seconds"), ("score", "rival", "seconds", "listed"))  # simplest first
-_RANKS = 5  # references of a query that take part; with the first alone, nothing is learnt about second matches
-_PENALTY = 1.0  # L2, on standardised features, beside one unit of log loss a query
+_RANKS = 1  # references of a query that take part; a second one does where the first is withheld
+_PENALTY = 0.1  # L2, on standardised features, beside one unit of log loss a query
 _FOLDS = 5
 _LEAST = 10  # best answers that are right, and that are wrong
 _BOUNDS = {"score": (0.0, None), "rival": (None, 0.0)}  # more score never tells against, a better rival never for

@@ -2,9 +2,10 @@
 
     log odds = intercept + sum over features of weight * (feature - mean) / spread
 
-Features are logarithms: of the reference's score, of its best rival's (the background of the query itself: noise lifts
-all references of a query, a sample lifts one), of the query's seconds, of how many references were compared. The weight
-of the score is above 0 and that of the rival at most 0, so the better of two scores never has the lower confidence.
+Features are logarithms: of the reference's score, of its second-best rival's (the background of the query itself: noise
+lifts all references of a query, and two samples in one window shall not speak against each other), of the query's
+seconds, of how many references were compared. The weight of the score is above 0 and that of the rival at most 0, so
+the better of two scores never has the lower confidence.
 
 The bar is a confidence, not a score: what a score is worth depends on the query. It is what the best answers to
 sample-free queries seldom exceed. Fitted by reranker/calibrate.py; kept as JSON:
@@ -36,6 +37,7 @@ from reranker.rank import Ranking
 FORMAT = 1
 FEATURES = ("score", "rival", "seconds", "listed")
 NOTHING = -50.0  # log odds that stand for "nothing was found at all"; JSON has no infinity
+_RIVAL = 2  # place among the other references of the one that stands for the background
 _RULE_OF_THREE = 3.0  # of n queries none gave a false alarm: the true rate is under 3 / n (95 %)
 _DIGITS = 4  # of log odds in a file
 _SLACK = 1e-9  # shares of queries are sums of fractions
@@ -50,7 +52,7 @@ class Evidence:
     """What a reference has to show for being sampled."""
 
     score: float  # 0 or more
-    rival: float | None  # best score among the other references compared with the query; None: there is no other
+    rival: float | None  # second-best score of the other references, or the only one's; None: there is no other
     seconds: float  # of the query
     listed: int  # references compared with the query, this one among them
 
@@ -66,16 +68,18 @@ class Evidence:
 
 def of_ranking(scores: Sequence[float], *, seconds: float) -> tuple[Evidence, ...]:
     """The evidence of every reference that was compared with one query, in the order of the scores."""
-    best = sorted(scores, reverse=True)[:2]
+    best = sorted(scores, reverse=True)[: _RIVAL + 1]
     return tuple(
-        Evidence(
-            score=float(score),
-            rival=None if len(scores) == 1 else float(best[1] if score == best[0] else best[0]),
-            seconds=seconds,
-            listed=len(scores),
-        )
+        Evidence(score=float(score), rival=_rival(float(score), best), seconds=seconds, listed=len(scores))
         for score in scores
     )
+
+
+def _rival(score: float, best: Sequence[float]) -> float | None:
+    """Of a reference with that score; `best` are the best scores of all, its own among them where it is one of them."""
+    others = [*best]
+    others.remove(score) if score in others else others.pop()
+    return float(others[-1]) if others else None
 
 
 def features(rows: Sequence[Evidence]) -> NDArray[np.float64]:
@@ -214,8 +218,7 @@ def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: st
         chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold", "consistent")}
         return chosen | {"reranker": classifier}
     chosen = {name: getattr(ranking, name) for name in ("by", "wide", "shortlist", "window", "overlap", "effort")}
-    settings = {name: value for name, value in asdict(correlation).items() if name != "explained"}
-    return json.loads(json.dumps(chosen | {"correlation": settings}))
+    return json.loads(json.dumps(chosen | {"correlation": asdict(correlation)}))
 
 
 # -- the file -----------------------------------------------------------------------------------------------------

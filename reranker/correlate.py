@@ -43,7 +43,6 @@ class Correlation:
     # Seconds of query times references up to which frames are compared one by one; no fewer than `finest` references.
     effort: float = 2000.0
     finest: int = 8
-    explained: int = 5  # references, best first, whose occurrences are told
 
     def __post_init__(self) -> None:
         low, high = self.tempo
@@ -54,7 +53,6 @@ class Correlation:
             ("transposition", 0),
             ("piece", 4),
             ("surplus", 0),
-            ("explained", 0),
             ("coarse", 1),
             ("finest", 1),
         ):
@@ -84,26 +82,26 @@ class Explanation:
     score: float  # surplus summed over the query's pieces, 0 or more; comparable between references of one query
     tempo_ratio: float  # query tempo / reference tempo at which it is reached
     transposition: float  # semitones by which the query is higher
-    occurrences: tuple[Occurrence, ...]  # by place in the query; none where the reference is not among the best
+    occurrences: tuple[Occurrence, ...]  # by place in the query; none before `Correlator.explain`
 
 
 _NOTHING = (0.0, Warp(tempo_ratio=1.0, transposition=0.0))
 
 
 class Correlator:
-    """Explains a query by each of the references it is given."""
+    """Compares a query with references, and tells what of it each explains."""
 
     def __init__(self, correlation: Correlation = Correlation()) -> None:
         self.correlation = correlation
 
     @torch.inference_mode()
-    def __call__(
+    def compare(
         self, query: Features, references: Mapping[int, Features], *, asked: int | None = None
     ) -> dict[int, Explanation]:
-        """Features (frames, bins) of the query and of references by number -> explanations, best first.
+        """Features (frames, bins) of the query and of references by number -> how well each explains it, best first.
 
-        `asked`: frames of the whole query, where this is a window of it: the longer it is, the fewer references are
-        compared finely.
+        Tempo and transposition are those of the grid, and occurrences are left for `explain`. `asked`: frames of the
+        whole query, where this is a window of it: the longer it is, the fewer references are compared finely.
 
         A query or a reference too short for one piece has the score 0, and so has a reference that coarse frames leave
         behind; these come in the order of their coarse scores. Ties go by number.
@@ -116,10 +114,17 @@ class Correlator:
         kept = sorted(references, key=lambda number: (-rough[number][0], number))[:fine]
         found = dict.fromkeys(references, _NOTHING) | evidence(query, {n: references[n] for n in kept}, config)
         order = sorted(references, key=lambda number: (-found[number][0], -rough[number][0], number))
-        return {
-            number: _explain(query, references[number], *found[number], config, whole=place < config.explained)
-            for place, number in enumerate(order)
-        }
+        return {number: _explanation(*found[number]) for number in order}
+
+    @torch.inference_mode()
+    def explain(self, query: Features, reference: Features, found: Explanation) -> Explanation:
+        """What `compare` found of that reference, with tempo and transposition measured finely and all occurrences."""
+        if found.score <= 0:
+            return found
+        config, rough = self.correlation, Warp(tempo_ratio=found.tempo_ratio, transposition=found.transposition)
+        warp = measure(query, reference, rough, piece=config.piece, tempo_step=config.tempo_step)
+        places = occurrences(query, reference, warp, piece=config.piece, seconds=config.contrast.seconds)
+        return _explanation(found.score, warp, places)
 
 
 def evidence(
@@ -181,19 +186,7 @@ def _best(over: NDArray[np.float32], config: Correlation) -> list[tuple[float, W
     return [(float(score), warp) for score, warp in zip(flat.max(0), warps, strict=True)]
 
 
-def _explain(
-    query: NDArray[np.uint8],
-    reference: NDArray[np.uint8],
-    score: float,
-    warp: Warp,
-    config: Correlation,
-    *,
-    whole: bool,
-) -> Explanation:
-    found: tuple[Occurrence, ...] = ()
-    if whole and score > 0:
-        warp = measure(query, reference, warp, piece=config.piece, tempo_step=config.tempo_step)
-        found = occurrences(query, reference, warp, piece=config.piece, seconds=config.contrast.seconds)
+def _explanation(score: float, warp: Warp, found: tuple[Occurrence, ...] = ()) -> Explanation:
     return Explanation(score=score, tempo_ratio=warp.tempo_ratio, transposition=warp.transposition, occurrences=found)
 
 

@@ -6,7 +6,7 @@ encode -> candidates (Milvus) -> a short list for each window -> contrast featur
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,11 +114,15 @@ class Searcher:
         return rank.UNCALIBRATED if self.ranking.surplus is None else self.ranking.surplus
 
     def matches(self, query: Encoding, *, exclude: Sequence[int] = ()) -> tuple[Match, ...]:
-        """Every reference that is compared with the query, best first, whether or not it is enough for an answer."""
+        """Every reference that is compared with the query, best first, whether or not it is enough for an answer.
+
+        Those that are enough have their places, and of a query of one window the best one in any case.
+        """
         if self.correlator is None:
             return self._by_candidates(self.score(query, exclude=exclude), query)
-        parts = (self._by_correlation(part, query) for part in self._parts(query, exclude))
-        return windows.united(parts, enough=self.enough)
+        parts = self._parts(query, exclude)
+        found = (self._by_correlation(part, query, alone=len(parts) == 1) for part in parts)
+        return windows.united(found, enough=self.enough)
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
         """Every candidate of the query with its best score, window by window; track numbers to `exclude` stay away."""
@@ -158,19 +162,20 @@ class Searcher:
         scored = self.score(query, exclude=exclude)
         return [Part(hops=hops, listed=rank.shortlist(scored.within(hops), size)) for hops in cut]
 
-    def _by_correlation(self, part: Part, query: Encoding) -> tuple[Match, ...]:
+    def _by_correlation(self, part: Part, query: Encoding, *, alone: bool) -> tuple[Match, ...]:
         """The listed references, ranked by how well each explains this window of the query."""
         features = query.contrast[part.hops].reshape(-1, query.contrast.shape[2])
         references = self.references.features(part.listed)
-        explained = self.correlator(features, references, asked=len(query.features))
-        tracks = self.references.tracks(explained)
-        seconds = (part.hops.stop - part.hops.start) * query.hop
-        sure = self._confidences(list(explained.values()), seconds)
-        matches = (
-            Match(reference=tracks[n], score=found.score, confidence=c, occurrences=found.occurrences)
-            for (n, found), c in zip(explained.items(), sure, strict=True)
-        )
-        return tuple(windows.later(match, part.hops.start * query.hop) for match in matches)
+        found = self.correlator.compare(features, references, asked=len(query.features))
+        tracks = self.references.tracks(found)
+        sure = self._confidences(list(found.values()), (part.hops.stop - part.hops.start) * query.hop)
+        matches = []
+        for place, ((n, one), c) in enumerate(zip(found.items(), sure, strict=True)):
+            match = Match(reference=tracks[n], score=one.score, confidence=c, occurrences=())
+            if self.enough(match) or (alone and place == 0):
+                match = replace(match, occurrences=self.correlator.explain(features, references[n], one).occurrences)
+            matches.append(windows.later(match, part.hops.start * query.hop))
+        return tuple(matches)
 
     def _confidences(self, explained: Sequence[Explanation], seconds: float) -> Sequence[float | None]:
         """Of each reference compared with a window that long."""

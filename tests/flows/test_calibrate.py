@@ -32,7 +32,7 @@ class Peer:
     def ask(self, query):
         self.asked += 1
         rng = np.random.default_rng(list(query.id.encode()))
-        scores = {name: float(rng.pareto(1.0)) for name in self.catalogue if name not in query.aliases}
+        scores = {name: float(rng.pareto(2.0)) for name in self.catalogue if name not in query.aliases}
         if rng.random() < 0.75:
             scores |= {name: 30.0 for name in query.relevant}
         ranked = sorted(scores, key=lambda name: -scores[name])

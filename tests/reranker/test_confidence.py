@@ -30,13 +30,19 @@ def evidence(score, rival, *, seconds=20.0, listed=30):
     return Evidence(score=score, rival=rival, seconds=seconds, listed=listed)
 
 
-def test_the_rival_of_the_best_is_the_second_and_of_all_others_the_best():
-    rows = confidence.of_ranking([5.0, 9.0, 2.0], seconds=8.0)
-    assert [(r.score, r.rival) for r in rows] == [(5.0, 9.0), (9.0, 5.0), (2.0, 9.0)]
-    assert {(r.seconds, r.listed) for r in rows} == {(8.0, 3)}
+def test_the_rival_is_the_second_best_of_the_others_or_the_only_one():
+    rows = confidence.of_ranking([5.0, 9.0, 2.0, 7.0, 1.0], seconds=8.0)
+    assert [(r.score, r.rival) for r in rows] == [(5.0, 7.0), (9.0, 5.0), (2.0, 7.0), (7.0, 5.0), (1.0, 7.0)]
+    assert {(r.seconds, r.listed) for r in rows} == {(8.0, 5)}
     assert [r.rival for r in confidence.of_ranking([4.0, 4.0], seconds=1.0)] == [4.0, 4.0]
     assert confidence.of_ranking([4.0], seconds=1.0)[0].rival is None
     assert confidence.of_ranking([], seconds=1.0) == ()
+
+
+def test_two_samples_of_one_query_do_not_speak_against_each_other():
+    alone, *_ = confidence.of_ranking([800.0, 9.0, 9.0, 9.0], seconds=20.0)
+    first, second, *_ = confidence.of_ranking([800.0, 800.0, 9.0, 9.0], seconds=20.0)
+    assert {one.rival for one in (alone, first, second)} == {9.0}
 
 
 def test_a_confidence_is_the_logistic_function_of_the_weighted_logarithms():
@@ -160,7 +166,7 @@ def test_it_is_refused_for_another_encoder_or_another_ranking():
 
 
 def test_settings_that_change_no_score_change_nothing():
-    assert confidence.scoring(Ranking(top=1), Correlation(explained=9)) == confidence.scoring(Ranking(), Correlation())
+    assert confidence.scoring(Ranking(top=1), Correlation()) == confidence.scoring(Ranking(), Correlation())
     mine = confidence.scoring(Ranking(), Correlation())
     assert json.loads(json.dumps(mine)) == mine
 

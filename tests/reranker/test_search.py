@@ -316,11 +316,14 @@ class Explains:
     def __init__(self, scores):
         self.scores = scores
 
-    def __call__(self, query, references, *, asked):
+    def compare(self, query, references, *, asked):
         ranked = sorted(references, key=lambda number: -self.scores[number])
         return {
             n: Explanation(score=self.scores[n], tempo_ratio=1.0, transposition=0.0, occurrences=()) for n in ranked
         }
+
+    def explain(self, query, reference, found):
+        return found
 
 
 def calibrated(store, encoder, scores, *, queries=300, ranking=Ranking()):
@@ -346,16 +349,16 @@ def test_a_calibration_gives_confidences_and_decides_what_is_told(contrasted, st
     searcher = calibrated(store, encoder, scores)
     query = excerpt(stored[0], 0, 20)
     answer = searcher(query)
-    # log odds of the first: 4 - 1 = 3, over the bar of 2 x 297 / 300; of the second 1 - 4; of the third 0 - 4
+    # log odds of the first: 4 - 0, over the bar of 2 x 297 / 300; of the second 1 - 0; of the third 0 - 1
     assert searcher.threshold == pytest.approx(1 / (1 + np.exp(-1.98)), abs=1e-3)
     (match,) = answer.matches
     assert match.reference.number == one
-    assert match.confidence == pytest.approx(1 / (1 + np.exp(-3)))
-    wrong = [1 - 1 / (1 + np.exp(-z)) for z in (3, -3, -4)]
+    assert match.confidence == pytest.approx(1 / (1 + np.exp(-4)))
+    wrong = [1 - 1 / (1 + np.exp(-z)) for z in (4, 1, -1)]
     assert answer.sample_free == pytest.approx(np.prod(wrong))
     assert answer.false_alarms == pytest.approx(0.01)
     assert searcher.minimum is None
-    nothing = calibrated(store, encoder, scores | {two: np.e**2.1 - 1})(query)  # log odds 1.9 are under the bar
+    nothing = calibrated(store, encoder, scores | {two: np.e**2.2 - 1, three: np.e**2.1 - 1})(query)  # 1.9 is under
     assert (nothing.matches, nothing.false_alarms) == ((), pytest.approx(0.01))
 
 
