@@ -102,8 +102,8 @@ class Ranking:
     minimum: float = 1.0
     shortlist: int = 20  # references that are correlated with the query, at least
     window: float = 40.0  # seconds of a query that are correlated at once, at most
-    overlap: float = 8.0  # seconds that neighbouring windows share, at least
-    effort: float = 9000.0  # seconds of query times references up to which more of them are; under 0.5 ms CPU each
+    overlap: float = 5.0  # seconds that neighbouring windows share, at least
+    effort: float = 8400.0  # seconds of query times references up to which more of them are; under 0.5 ms CPU each
     false_alarms: float = 0.01  # share of sample-free queries that may be answered; needs a calibration
     surplus: float | None = None  # score from which a correlated reference is returned, whatever its confidence
     top: int | None = None  # matches returned, at most; None: 5 for each window

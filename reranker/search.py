@@ -5,7 +5,7 @@ encode -> candidates (Milvus) -> a short list for each window -> contrast featur
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from reranker import align, confidence, rank, relation, windows
 from reranker.confidence import Calibration
-from reranker.correlate import Correlator, Explanation
+from reranker.correlate import Correlator, Explanation, Features
 from reranker.cross_attention import CrossAttention
 from reranker.rank import Match, Ranking, Scored
 from store.candidates import Candidates
@@ -121,7 +121,8 @@ class Searcher:
         if self.correlator is None:
             return self._by_candidates(self.score(query, exclude=exclude), query)
         parts = self._parts(query, exclude)
-        found = (self._by_correlation(part, query, alone=len(parts) == 1) for part in parts)
+        features = self.references.features({number for part in parts for number in part.listed})
+        found = (self._by_correlation(part, query, features, alone=len(parts) == 1) for part in parts)
         return windows.united(found, enough=self.enough)
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
@@ -162,18 +163,20 @@ class Searcher:
         scored = self.score(query, exclude=exclude)
         return [Part(hops=hops, listed=rank.shortlist(scored.within(hops), size)) for hops in cut]
 
-    def _by_correlation(self, part: Part, query: Encoding, *, alone: bool) -> tuple[Match, ...]:
+    def _by_correlation(
+        self, part: Part, query: Encoding, features: Mapping[int, Features], *, alone: bool
+    ) -> tuple[Match, ...]:
         """The listed references, ranked by how well each explains this window of the query."""
-        features = query.contrast[part.hops].reshape(-1, query.contrast.shape[2])
-        references = self.references.features(part.listed)
-        found = self.correlator.compare(features, references, asked=len(query.features))
+        window = query.contrast[part.hops].reshape(-1, query.contrast.shape[2])
+        listed = {number: features[number] for number in part.listed}
+        found = self.correlator.compare(window, listed, asked=len(query.features))
         tracks = self.references.tracks(found)
         sure = self._confidences(list(found.values()), (part.hops.stop - part.hops.start) * query.hop)
         matches = []
         for place, ((n, one), c) in enumerate(zip(found.items(), sure, strict=True)):
             match = Match(reference=tracks[n], score=one.score, confidence=c, occurrences=())
             if self.enough(match) or (alone and place == 0):
-                match = replace(match, occurrences=self.correlator.explain(features, references[n], one).occurrences)
+                match = replace(match, occurrences=self.correlator.explain(window, listed[n], one).occurrences)
             matches.append(windows.later(match, part.hops.start * query.hop))
         return tuple(matches)
 
