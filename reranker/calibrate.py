@@ -266,6 +266,7 @@ def _model(table: _Table, recipe: tuple[str, ...], rows: NDArray[np.bool_]) -> M
         spreads=tuple(spreads),
         weights=tuple(fitted.x[1:]),
         intercept=float(fitted.x[0]),
+        least=tuple(values.min(axis=0).filled(0.0).tolist()),
     )
 
 

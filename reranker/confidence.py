@@ -97,16 +97,18 @@ class Model:
     spreads: tuple[float, ...]
     weights: tuple[float, ...]
     intercept: float
+    least: tuple[float, ...] = ()  # of each feature in the fit; what is less counts as that. () is no limit
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
-        for name in ("means", "spreads", "weights"):
+        for name in ("means", "spreads", "weights", "least"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         if not set(self.features) <= set(FEATURES) or "score" not in self.features:
             raise CalibrationError(f"features are {self.features}, expected the score and some of {FEATURES[1:]}")
-        if {len(self.means), len(self.spreads), len(self.weights)} != {len(self.features)}:
+        given = (self.means, self.spreads, self.weights, *([self.least] if self.least else []))
+        if {len(values) for values in given} != {len(self.features)}:
             raise CalibrationError(f"{len(self.features)} features, expected a mean, a spread and a weight for each")
-        numbers = (*self.means, *self.spreads, *self.weights, self.intercept)
+        numbers = (*self.means, *self.spreads, *self.weights, *self.least, self.intercept)
         if not all(map(math.isfinite, numbers)) or min(self.spreads) <= 0:
             raise CalibrationError(f"the model holds {numbers}, expected finite numbers and spreads above 0")
         by_name = dict(zip(self.features, self.weights, strict=True))
@@ -117,8 +119,14 @@ class Model:
             )
 
     def log_odds(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(rows,) of (rows, 4) features; a reference without rival is given the usual one."""
+        """(rows,) of (rows, 4) features; a reference without rival is given the usual one.
+
+        A background as faint as silence or a catalogue of three tracks have was not seen in the fit, and makes nothing
+        surer than the faintest that was.
+        """
         chosen = table[:, [FEATURES.index(name) for name in self.features]]
+        if self.least:
+            chosen = np.maximum(chosen, self.least)  # NaN stays
         standardised = np.nan_to_num((chosen - self.means) / self.spreads, nan=0.0)
         return standardised @ np.array(self.weights) + self.intercept
 

@@ -118,6 +118,8 @@ class Searcher:
 
         Those that are enough have their places, and of a query of one window the best one in any case.
         """
+        if not len(query):
+            return ()  # silence
         if self.correlator is None:
             return self._by_candidates(self.score(query, exclude=exclude), query)
         parts = self._parts(query, exclude)

@@ -53,6 +53,16 @@ def test_a_confidence_is_the_logistic_function_of_the_weighted_logarithms():
     assert CALIBRATION.confidences([]).shape == (0,)
 
 
+def test_a_background_fainter_than_any_in_the_fit_makes_nothing_surer():
+    bounded = replace(CALIBRATION, model=replace(MODEL, least=(0.5, 2.0)))
+    faint, faintest = (bounded.confidence(evidence(math.e**4 - 1, math.e**rival - 1)) for rival in (2.0, 0.1))
+    assert faint == pytest.approx(faintest)
+    assert bounded.confidence(evidence(math.e**4 - 1, math.e**2.1 - 1)) < faint
+    assert CALIBRATION.confidence(evidence(math.e**4 - 1, math.e**0.1 - 1)) > faint
+    with pytest.raises(CalibrationError, match="expected a mean, a spread and a weight"):
+        replace(MODEL, least=(0.5,))
+
+
 def test_of_one_query_the_better_score_has_the_higher_confidence():
     scores = np.random.default_rng(0).pareto(0.5, 40)
     found = CALIBRATION.confidences(confidence.of_ranking(scores, seconds=20.0))

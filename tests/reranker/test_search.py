@@ -372,6 +372,14 @@ def test_all_are_compared_where_those_that_may_be_found_are_few_enough(contraste
     assert [m.reference.number for m in searcher.matches(query, exclude=[one])] == [two, three]
 
 
+def test_silence_samples_nothing_whatever_is_like_it(contrasted, stored):
+    encoder, store, (one, two, three) = contrasted
+    silence = stored[0].with_name("silence.wav")
+    soundfile.write(silence, np.zeros(5 * RATE), RATE)
+    searcher = calibrated(store, encoder, {one: 900.0, two: 1.0, three: 0.0})
+    assert searcher.matches(encoder.encode(silence)) == ()
+
+
 def test_a_stated_score_is_the_bar_whatever_the_confidence(contrasted, stored):
     encoder, store, (one, two, three) = contrasted
     searcher = calibrated(store, encoder, {one: 50.0, two: 49.0, three: 1.0}, ranking=Ranking(surplus=40.0))
