@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import jams
 import pandas as pd
 import pytest
 
@@ -141,7 +142,6 @@ def test_jams_holds_an_annotation_a_match_with_its_places(reply, tmp_path):
 
 
 def test_jams_is_valid_for_its_own_library(reply, empty, unusable, tmp_path):
-    jams = pytest.importorskip("jams", reason="the JAMS library is not installed")
     for number, one in enumerate((reply, empty, unusable)):
         (path,) = exports.write([one], tmp_path / f"{number}.jams")
         loaded = jams.load(str(path), validate=True, strict=True)
