@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from encoder.audio import AudioError
 from evaluation.evidence.exports import document as to_json
-from evaluation.evidence.replies import Reply, answer, clock, name, warp
+from evaluation.evidence.replies import Reply, answer, clock, name, percent, warp
 from reranker.carried import StemFinder
 from reranker.rank import Carried, Match, Occurrence, Span
 from reranker.relation import relation
@@ -45,7 +45,7 @@ def _how_sure(answer: Answer) -> str:
 def _lines(match: Match) -> list[str]:
     places = [f"      {_place(o)}" for o in match.occurrences[:_SHOWN]]
     more = len(match.occurrences) - _SHOWN
-    sure = "" if match.confidence is None else f"  confidence {100 * match.confidence:.0f} %"
+    sure = "" if match.confidence is None else f"  confidence {percent(match.confidence)}"
     same = "  the same recording" if relation(match) == "same recording" else ""
     first = f"  {match.score:6.2f}{sure}  {_of(match)}{same}"
     stem = [f"      stem: {_stem(match.carried)}"] if match.carried else []

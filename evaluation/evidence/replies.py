@@ -44,11 +44,16 @@ def name(track: Track) -> str:
 
 def certainty(match: Match) -> str:
     """The confidence where there is one, else the score."""
-    return f"score {match.score:.4g}" if match.confidence is None else f"confidence {100 * match.confidence:.0f} %"
+    return f"score {match.score:.4g}" if match.confidence is None else f"confidence {percent(match.confidence)}"
+
+
+def percent(confidence: float) -> str:
+    """In whole percent; nothing is certain, so that 99.5 % and more are over 99 %."""
+    return "over 99 %" if confidence >= 0.995 else f"{100 * confidence:.0f} %"
 
 
 def warp(occurrence: Occurrence) -> str:
     """Tempo ratio and transposition; empty where they are not known."""
     ratio, semitones = occurrence.tempo_ratio, occurrence.transposition
     known = [f"tempo x {ratio:.2f}"] if ratio is not None else []
-    return ", ".join([*known, f"{semitones:+.1f} semitones"] if semitones is not None else known)
+    return ", ".join([*known, f"{round(semitones, 1) + 0.0:+.1f} semitones"] if semitones is not None else known)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from evaluation.evidence.replies import certainty, warp
+from evaluation.evidence.replies import certainty, percent, warp
 
 
 def test_the_longest_occurrence_stands_for_a_match_and_none_for_a_match_without(reply, case):
@@ -23,7 +23,12 @@ def test_a_match_is_told_with_its_confidence_and_without_one_with_its_score(repl
     assert [certainty(match) for match in reply.matches] == ["confidence 97 %", "score 130.5"]
 
 
+def test_nothing_is_told_as_certain():
+    assert [percent(c) for c in (0.123, 0.9949, 0.995, 1.0)] == ["12 %", "99 %", "over 99 %", "over 99 %"]
+
+
 def test_tempo_and_pitch_are_told_as_far_as_they_are_known(case, reply):
     assert warp(case.occurrence) == "tempo x 1.10, +2.0 semitones"
     assert warp(replace(case.occurrence, transposition=None)) == "tempo x 1.10"
     assert warp(reply.matches[1].occurrences[0]) == ""
+    assert warp(replace(case.occurrence, transposition=-0.02)) == "tempo x 1.10, +0.0 semitones"
