@@ -44,5 +44,5 @@ def _stored(references: References, paths: list[Path]) -> list[Path]:
 
 
 def _first(searcher: Searcher, query: Path) -> Path | None:
-    matches = searcher(query).matches
+    matches = searcher(query, include_self=True).matches  # an excerpt that is hardly warped is the same recording
     return matches[0].reference.path if matches else None
