@@ -18,14 +18,14 @@ _SHOWN = 3  # occurrences of a match in the table
 def with_stems(reply: Reply, find_stems: StemFinder | None) -> Reply:
     """The reply with the stem that carries each match; the reply itself where nobody asks for stems.
 
-    A query that cannot be separated is a reply with its reason.
+    A query that cannot be separated keeps its answer, and has the reason beside it.
     """
     if find_stems is None or reply.answer is None:
         return reply
     try:
         return replace(reply, answer=replace(reply.answer, matches=find_stems(reply.query, reply.answer.matches)))
     except AudioError as error:
-        return Reply(query=reply.query, answer=None, error=error.reason)
+        return replace(reply, error=f"no stems: {error.reason}")
 
 
 def to_text(reply: Reply) -> str:

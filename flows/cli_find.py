@@ -92,8 +92,8 @@ def find(
             reply = answers.with_stems(answers.answer(searcher, query, include_self=include_self), find_stems)
             replies.append(reply)
             if reply.error:
-                click.echo(f"asid: {answers.to_text(reply)}", err=True)
-            elif not as_json:
+                click.echo(f"asid: {reply.query}: {reply.error}", err=True)
+            if reply.answer and not as_json:
                 click.echo(answers.to_text(reply))
         for path in evidence.keep(wanted, replies, searcher, command=_command(), include_self=include_self):
             click.echo(f"wrote {path}", err=True)

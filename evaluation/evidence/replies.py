@@ -11,7 +11,7 @@ from store.catalogue import Track
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """The answer to a query, or why there is none."""
+    """The answer to a query, or why there is none, or what could not be told of it."""
 
     query: Path
     answer: Answer | None

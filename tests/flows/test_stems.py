@@ -100,13 +100,14 @@ def test_a_line_tells_the_stem_or_that_it_cannot_be_told(answered, shares, stem,
     assert "stem" not in answers.to_text(answers.with_stems(answered, None))
 
 
-def test_a_query_that_demucs_cannot_read_is_a_reply_with_its_reason(answered):
+def test_a_query_that_demucs_cannot_read_keeps_its_matches_beside_the_reason(answered):
     def refuse(query, matches):
         raise AudioError(query, "demucs cannot read it")
 
     told = answers.with_stems(answered, refuse)
-    assert (told.answer, told.error) == (None, "demucs cannot read it")
-    assert answers.with_stems(told, refuse) is told
+    assert (told.answer, told.error) == (answered.answer, "no stems: demucs cannot read it")
+    unread = replace(answered, answer=None, error="no such file")
+    assert answers.with_stems(unread, refuse) is unread
 
 
 def test_what_cannot_be_separated_is_told_before_anything_is_searched(asid, tmp_path):
