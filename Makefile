@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-server lint bench bench-server clean
 
 demo: $(READY)  ## render a small catalogue, ingest it, find what was sampled
 	$(BIN)/asid demo
 
 test: lint  ## ruff, import rules, tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-server: $(READY)  ## the store's contract and the whole path against a real Milvus server, which it starts
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,server-test]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.milvus_server $(BIN)/python -m pytest tests/store/test_references.py tests/store/test_index.py tests/server
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -22,6 +26,10 @@ bench: $(READY)  ## speed of the encoder, of ingestion, of correlation and of tr
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.correlate
 	$(BIN)/python -m benchmarks.pairs
+
+bench-server: $(READY)  ## recall and speed of a Milvus server up to a million segments, then ten minutes of load
+	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.load
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v[:2] != (3, 11) and f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11 ...")'

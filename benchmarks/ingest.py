@@ -25,7 +25,8 @@ from encoder import allocator, audio, segments
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from evaluation.pieces.planted import render_catalogue
-from flows import assembly, ingest
+from flows import assembly
+from flows.discover import discover
 from flows.settings import Settings
 from store.nodes import Nodes
 
@@ -37,7 +38,7 @@ def main() -> None:
     allocator.keep_memory()
     with tempfile.TemporaryDirectory(prefix="asid-bench-") as folder:
         given = [Path(p) for p in sys.argv[1:]] or [Path(render_catalogue(Path(folder) / "audio")[0]).parent]
-        files = ingest.discover(given)[:FILES]
+        files = list(discover(given).files[:FILES])
         encoder = Encoder()
         print(table(files, encoder, Path(folder)).to_string())
 
@@ -87,10 +88,8 @@ def stored(files, encodings: list[Encoding], encoder: Encoder, folder: Path, spe
                 references.add(pending, [encoding], duration=1.0)
         nodes = Nodes.open(folder / "nodes", references.identity)
         with clocked(spent, "Zarr"):
-            end = 0
-            for encoding in encodings:
-                first = nodes.after(end)
-                end = first + nodes.write(first, [encoding]).rows
+            for track, encoding in enumerate(encodings):
+                nodes.write(track, [encoding])
     spent["Milvus"] -= spent["Zarr"]
 
 

@@ -4,7 +4,8 @@ wav, aiff, au, w64   the header holds the size of the audio; libsndfile corrects
 ogg, opus            the last page carries an end-of-stream bit; libsndfile notes its absence in its log
 flac, mp3            the header holds the number of samples, to be compared with what is decoded
 mp3 without a Xing   nothing is announced: libsndfile guesses from the first frame's bit rate, which at a variable
-or Info header       rate is off by any factor, so a cut cannot be told and none is claimed
+or Info header       rate is off by any factor, and stops there; FFmpeg decodes such a file to its end
+                     (encoder/audio.py); a cut cannot be told and none is claimed
 """
 
 import re
@@ -14,6 +15,7 @@ import soundfile
 
 _SIZE = re.compile(r"^\s*(?:data|SSND|riff|Data Size) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
 _UNKNOWN = 2**31 - 2**16  # bytes; programs that write into a pipe announce 2 or 4 GiB for want of knowing
+_UNTOLD = 2**63 - 1  # libsndfile's number of samples where the header says 0
 _MARKS = (b"Xing", b"Info")  # of the first mp3 frame where it holds the number of frames
 _WITHIN = 4096  # bytes behind the tags in which that frame begins
 
@@ -29,8 +31,9 @@ def noted(file: soundfile.SoundFile) -> str | None:
 
 
 def announced_frames(file: soundfile.SoundFile, path: Path) -> int | None:
-    """Samples per channel by the header, None for an mp3 that does not tell."""
-    return None if file.format == "MP3" and not _tells_its_length(path) else len(file)
+    """Samples per channel by the header, None for an mp3 or a flac (written into a pipe) that does not tell."""
+    untold = file.frames == _UNTOLD or (file.format == "MP3" and not _tells_its_length(path))
+    return None if untold else file.frames
 
 
 def falls_short(found: int, announced: int) -> bool:

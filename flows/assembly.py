@@ -1,6 +1,7 @@
 """Assembly: from settings, the encoder, the catalogue and the searcher that a command or a flow works with."""
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -12,7 +13,10 @@ from reranker import confidence
 from reranker.confidence import Calibration
 from reranker.correlate import Correlator
 from reranker.search import Searcher
+from store import models
+from store import node_form as node_forms
 from store.catalogue import Track
+from store.node_form import NodeForm
 from store.references import References
 
 
@@ -31,8 +35,11 @@ def usable(device: str) -> str:
     return device
 
 
-def references(settings: Settings, made_by: Encoder, *, read_only: bool = False, verify: bool = True) -> References:
-    """The catalogue under the data directory.
+def references(
+    settings: Settings, made_by: Encoder, *, read_only: bool = False, verify: bool = True, beside: bool = False,
+    alone: bool = False,
+) -> References:  # fmt: skip
+    """The catalogue under the data directory; `beside` and `alone` as in References.open.
 
     Raises IndexMismatch, IndexUnavailable, FileNotFoundError, and IndexIncomplete unless `verify` is off.
     """
@@ -49,8 +56,33 @@ def references(settings: Settings, made_by: Encoder, *, read_only: bool = False,
         milvus_token=os.environ.get("ASID_MILVUS_TOKEN", ""),
         ledger_url=settings.ledger_url,
         index=settings.index,
+        nodes_url=settings.nodes_url,
+        form=node_form(settings, made_by),
         read_only=read_only,
         verify=verify,
+        beside=beside,
+        alone=alone,
+    )
+
+
+def node_form(settings: Settings, made_by: Encoder) -> NodeForm:
+    """The form in which node matrices are kept; ValueError where it is of another encoder or cannot be read."""
+    if settings.node_form == "auto":
+        return node_forms.shipped_for(made_by.digest)
+    if settings.node_form == "full":
+        return node_forms.FULL
+    path = node_forms.shipped() if settings.node_form == "compact" else Path(settings.node_form).expanduser()
+    return node_forms.CompactForm.load(path, encoder=made_by.digest)
+
+
+def place(settings: Settings) -> models.Place:
+    """Where the settings' catalogue lies."""
+    return models.Place(
+        directory=settings.data,
+        ledger_url=settings.ledger_url,
+        milvus_uri=settings.milvus_uri,
+        milvus_token=os.environ.get("ASID_MILVUS_TOKEN", ""),
+        nodes_url=settings.nodes_url,
     )
 
 

@@ -5,12 +5,14 @@ stdout carries results, stderr progress and errors; exit 2 for misuse, 1 for a d
 
 import json
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
 import click
 
 from flows.cli_calibrate import calibrate
+from flows.cli_deploy import accept, deploy, serve, show_metrics
 from flows.cli_evaluate import dashboard, evaluate
 from flows.cli_find import find, verify
 from flows.options import (
@@ -31,31 +33,37 @@ def main(debug: bool) -> None:
     """Automatic sample identification: which recordings does a track sample, and where."""
 
 
-main.add_command(find)
-main.add_command(verify)
-main.add_command(calibrate)
-main.add_command(evaluate)
-main.add_command(dashboard)
+for command in (find, verify, calibrate, evaluate, dashboard, serve, deploy, accept, show_metrics):
+    main.add_command(command)
 
 
 @main.command()
-@click.argument("paths", nargs=-1, required=True, type=PATH)
+@click.argument("paths", nargs=-1, type=PATH)
 @click.option("--retry", is_flag=True, help="Take unchanged files again that failed or were removed.")
+@click.option("--checkpoint", type=PATH, help="Another encoder: store all with it beside the one in use, then switch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @catalogue_options
-def ingest(paths: tuple[Path, ...], retry: bool, as_json: bool, **given) -> None:
+def ingest(paths: tuple[Path, ...], retry: bool, checkpoint: Path | None, as_json: bool, **given) -> None:
     """Store recordings as references: files, or folders searched through. Goes on where it stopped.
 
-    Exit 1 where a file given by name cannot be used, or none at all.
+    Exit 1 where a file given by name cannot be used, or none at all. With --checkpoint what is stored already is
+    stored anew with that encoder, and PATHS may be left away; the old model stays until `asid drop`.
     """
+    if not (paths or checkpoint):
+        raise click.UsageError("Missing argument 'PATHS...'.")
     settings = read_settings(**given)
     prepare_prefect(settings.data)
     from flows import show
-    from flows.ingest import discover, ingest_catalogue
+    from flows.beside import ingest_beside
+    from flows.discover import discover
+    from flows.ingest import ingest_catalogue
 
     discover(paths)  # once more in the flow, but a wrong path is told before a Prefect server has started
     with show.ingestion() as progress:
-        summary = ingest_catalogue(list(paths), settings, retry=retry, progress=progress)
+        if checkpoint is None:
+            summary = ingest_catalogue(list(paths), settings, retry=retry, progress=progress)
+        else:
+            summary = ingest_beside(list(paths), settings, checkpoint, retry=retry, progress=progress)
     click.echo(json.dumps(show.summary_json(summary), indent=2) if as_json else show.summary_text(summary))
     failed = {outcome.path for outcome in summary.having("failed")}
     if len(failed) == len(summary.outcomes) or failed.intersection(path.absolute() for path in paths):
@@ -83,16 +91,35 @@ def reindex(**given) -> None:
     settings = read_settings(**given)
     from flows import assembly
 
-    with assembly.references(settings, assembly.encoder(settings), verify=False) as references:
+    with assembly.references(settings, assembly.encoder(settings), verify=False, alone=True) as references:
         click.echo(f"{references.rebuild()} segments in Milvus")
 
 
 @main.command()
+@click.argument("model")
+@catalogue_options
+def drop(model: str, **given) -> None:
+    """Delete what MODEL, an encoder's digest or the beginning of one, keeps beside the one in use."""
+    settings = read_settings(**given)
+    from flows import assembly
+    from store import models
+
+    click.echo(f"dropped {models.drop(assembly.place(settings), model)}")
+
+
+@main.command()
 @click.option("--systems", is_flag=True, help="List the named recipes instead.")
+@click.option("--health", is_flag=True, help="Look at every part instead; exit 1 where one is not well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @catalogue_options
-def info(systems: bool, as_json: bool, **given) -> None:
+def info(systems: bool, health: bool, as_json: bool, **given) -> None:
     """Show versions, the encoder's digest, counts and sizes on disk."""
+    if health:
+        from flows.health import check
+
+        checks = check(read_settings(**given))
+        click.echo(json.dumps([asdict(c) for c in checks], indent=2) if as_json else "\n".join(map(str, checks)))
+        raise SystemExit(not all(c.well for c in checks))
     from flows import show
 
     facts = show.systems() if systems else show.info(read_settings(**given))
@@ -212,6 +239,22 @@ def train_reranker(
     click.echo(
         train_reranker(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
     )
+
+
+@train.command("compact")
+@click.argument("cache", type=PATH)
+@click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]")
+@click.option("--reranker", type=PATH, help="Reranker to measure the cost with.  [default: the shipped one]")
+@click.option("--out", type=PATH, required=True, help="File to write, for node_form in the settings.")
+def train_compact(cache: Path, encoder: Path | None, reranker: Path | None, out: Path) -> None:
+    """Fit the compact form of node matrices (2 KiB a segment); prints what it costs on validation pairs."""
+    prepare_prefect(out.parent)
+    from flows import show
+    from flows.train import train_compact
+
+    for cost in train_compact(cache, encoder, reranker, out):
+        show.epoch(cost)
+    click.echo(out)
 
 
 @main.command("import-published")

@@ -11,7 +11,7 @@ from prefect.artifacts import create_table_artifact
 from evaluation import excerpts
 from evaluation.excerpts import ExcerptSettings
 from flows import assembly
-from flows.ingest import discover
+from flows.discover import discover
 from flows.settings import Settings
 from reranker.search import Searcher
 from store.references import References
@@ -38,7 +38,7 @@ def evaluate_excerpts(paths: list[Path], out: Path, settings: Settings, *, how: 
 
 
 def _stored(references: References, paths: list[Path]) -> list[Path]:
-    files = [f.absolute() for f in discover(paths)]
+    files = [f.absolute() for f in discover(paths).files]
     stored = {t.path for t in references.catalogue.by_paths(files) if t.state == "stored"}
     return [f for f in files if f in stored]
 

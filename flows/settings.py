@@ -2,9 +2,13 @@
 
     data = "/srv/asid"                    # settings.toml; every key may be left away
     milvus_uri = "http://milvus:19530"
-    ledger_url = "postgresql://asid@db/asid"    # its driver (psycopg2) is not among the dependencies
+    ledger_url = "postgresql+psycopg://asid@db/asid"    # pip install 'asid[cluster]'
     device = "cuda"
     workers = 8
+    nodes_url = "s3://bucket/asid"        # Zarr in an object store; credentials from its usual environment variables
+    node_form = "full"                    # whole node matrices: 32 KiB a segment instead of 2
+    runner = "dask"                       # who encodes: threads, processes, dask
+    dask_address = "tcp://scheduler:8786"
 
     [ranking]
     candidates = 5
@@ -12,7 +16,8 @@
     false_alarms = 0.05    # share of sample-free queries that may be answered
 
 Addresses may also come from ASID_DATA, ASID_MILVUS_URI and ASID_LEDGER_URL; secrets only from the environment
-(ASID_MILVUS_TOKEN).
+(ASID_MILVUS_TOKEN). Flow runs of a deployment read the file that ASID_SETTINGS names; ASID_LOG=json gives one JSON
+object per line.
 """
 
 import os
@@ -20,7 +25,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from reranker.rank import Ranking
 from store.fingerprints import IndexSettings
@@ -40,6 +45,10 @@ class Settings:
     calibration: Path | None = None  # None: calibration.json under `data` where it is there, else the shipped one
     device: str = "cpu"
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)  # tracks encoded at the same time
+    nodes_url: str | None = None  # object store for Zarr; None: a folder under `data`
+    node_form: str = "auto"  # full, compact, a file of `asid train compact`; auto: compact for the shipped encoder
+    runner: Literal["threads", "processes", "dask"] = "threads"  # flows/workers.py
+    dask_address: str | None = None  # None: a cluster of `workers` processes on this machine, for the run
     ranking: Ranking = Ranking()
     index: IndexSettings = IndexSettings()
 
@@ -49,6 +58,13 @@ class Settings:
                 object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
         if self.workers < 1:
             raise ValueError(f"settings: workers is {self.workers}, expected at least 1")
+        if self.runner not in get_args(self.__annotations__["runner"]):
+            raise ValueError(f"settings: runner is {self.runner!r}, expected threads, processes or dask")
+        if self.runner != "threads" and (self.milvus_uri or ".db").endswith(".db"):
+            raise ValueError(
+                f"settings: runner {self.runner!r} needs a Milvus server, since Milvus Lite is for one process; "
+                "set milvus_uri, or runner to 'threads'"
+            )
 
 
 def load(file: Path | None = None, *, ranking: Mapping[str, Any] | None = None, **given: Any) -> Settings:

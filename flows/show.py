@@ -15,6 +15,7 @@ from encoder import systems as recipes
 from evaluation.pages import tables
 from flows import assembly
 from flows.settings import Settings
+from store import models
 
 if TYPE_CHECKING:  # flows.ingest imports prefect, which `asid info` can do without
     from encoder.training.stems import Prepared
@@ -141,7 +142,10 @@ def info(settings: Settings) -> dict[str, Any]:
     }
     try:
         with assembly.references(settings, encoder, read_only=True) as references:
-            return facts | {"catalogue": asdict(references.counts()), "bytes": asdict(references.sizes())}
+            facts |= {"catalogue": asdict(references.counts()), "bytes": asdict(references.sizes())}
+            facts |= {"index": references.index, "node_form": references.identity.node_form}
+        beside = [model for model in models.models(assembly.place(settings)) if not model.in_use]
+        return facts | {"beside": {model.digest[:12]: f"{model.counts.stored} tracks" for model in beside}}
     except FileNotFoundError:
         return facts | {"catalogue": None}
 

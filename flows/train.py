@@ -1,4 +1,5 @@
-"""The training flows: a stem cache -> an encoder checkpoint; stem cache and encoder -> a reranker checkpoint.
+"""The training flows: a stem cache -> an encoder checkpoint; stem cache and encoder -> a reranker checkpoint, or the
+compact form of node matrices.
 
 The loops themselves are generators of the domain (encoder/training/train.py, reranker/train.py); the flows pass their
 records on and publish the curve as an artifact.
@@ -20,7 +21,11 @@ from encoder.training.schedule import Schedule
 from encoder.training.stem_cache import StemCache
 from flows import assembly
 from flows.settings import Settings
+from reranker import checkpoint as reranker_checkpoint
+from reranker import compact
+from reranker.compact import Cost
 from reranker.train import RerankerSchedule
+from store.node_form import FULL
 
 Progress = Callable[[Any], None]
 
@@ -80,6 +85,19 @@ def train_reranker(
     records = reranker.train.train(StemCache.open(cache), frozen, out, schedule=schedule, device=device, resume=resume)
     _follow("reranker-training", records, progress)
     return out / reranker.train.FILE
+
+
+@flow(name="train-compact")
+def train_compact(cache: Path, encoder: Path | None, reranker: Path | None, out: Path) -> list[Cost]:
+    """Fit the compact form of an encoder's node matrices, write it, and say what it costs the reranker."""
+    frozen = assembly.encoder(Settings(encoder=encoder))
+    kept = StemCache.open(cache)
+    form = compact.fit(kept, frozen)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    form.save(out)
+    costs = compact.cost(kept, frozen, reranker_checkpoint.load(reranker, encoder=frozen.digest), [FULL, form])
+    create_table_artifact(key="compact-node-matrices", table=[asdict(cost) for cost in costs])
+    return costs
 
 
 def _follow(key: str, records: Iterator[Any], progress: Progress | None) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from encoder import checkpoint
 from encoder.encode import Encoder
 from encoder.training import augment, state
-from encoder.training.pairs import PairMaker
+from encoder.training.pairs import PairBatch, PairMaker
 from encoder.training.stem_cache import StemCache
 from reranker import negatives, operating_point
 from reranker.checkpoint import Reranker
@@ -94,7 +94,7 @@ def train(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sides:
+class Sides:
     """Both views of a batch of pairs, encoded."""
 
     queries: Tensor  # node matrices (pairs, nodes, channels)
@@ -113,7 +113,7 @@ class _Run:
         maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
         self.maker = PairMaker(cache, **maker, split="train", seed=schedule.seed + 1_000_000)
         unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
-        self.validation = self._encoded(unseen.batch(0, schedule.validation_pairs))
+        self.validation = encoded(unseen.batch(0, schedule.validation_pairs), encoder)
         self.recordings = operating_point.recordings(cache, encoder, split="validation")
         self.config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True)
         with torch.random.fork_rng():
@@ -135,28 +135,28 @@ class _Run:
         """One epoch: train, validate, keep."""
         began, steps, total = time.perf_counter(), self.schedule.steps, 0.0
         for step, batch in state.ahead(self._batch, self.epoch * steps, steps):
-            total += self._step(step, self._encoded(batch))
+            total += self._step(step, encoded(batch, self.encoder))
         seconds = time.perf_counter() - began
-        scores, similarities = self._validation_logits(), _similarities(self.validation)
-        area, first = auroc(scores, self.validation.tracks), _first(scores)
+        scores, similarities = logits(self.classifier, self.validation), _similarities(self.validation)
+        area, hits = auroc(scores, self.validation.tracks), first(scores)
         record = RerankerEpoch(
             epoch=self.epoch + 1,
             loss=total / steps,
             auroc=area,
-            hit_rate_1=first,
+            hit_rate_1=hits,
             encoder_auroc=auroc(similarities, self.validation.tracks),
-            encoder_hit_rate_1=_first(similarities),
-            best=area + first > self.best,
+            encoder_hit_rate_1=first(similarities),
+            best=area + hits > self.best,
             pairs_per_second=steps * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
         )
-        self._keep(record, area + first)
+        self._keep(record, area + hits)
         return record
 
     def _batch(self, number: int):
         return self.maker.batch(number, self.schedule.batch)
 
-    def _step(self, step: int, sides: _Sides) -> float:
+    def _step(self, step: int, sides: Sides) -> float:
         """One batch, in several updates; its mean loss."""
         hard = negatives.mine(
             sides.query_fingerprints, sides.reference_fingerprints, sides.tracks, count=self.schedule.negatives
@@ -167,7 +167,7 @@ class _Run:
             anchors = torch.arange(len(hard), device=self.device).split(self.schedule.anchors)
             return sum(self._update(sides, part, hard[part]) for part in anchors) / len(anchors)
 
-    def _update(self, sides: _Sides, anchors: Tensor, hard: Tensor) -> float:
+    def _update(self, sides: Sides, anchors: Tensor, hard: Tensor) -> float:
         query = torch.cat([anchors, anchors.repeat_interleave(hard.shape[1])])
         reference = torch.cat([anchors, hard.flatten()])
         similarities = (sides.query_fingerprints[query] * sides.reference_fingerprints[reference]).sum(1)
@@ -177,26 +177,6 @@ class _Run:
         loss.backward()
         self.optimiser.step()
         return loss.item()
-
-    def _encoded(self, batch) -> _Sides:
-        views = augment.views(batch, self.encoder.front_end, self.encoder.grid)
-        with torch.inference_mode():
-            parts = [self.encoder.network(part) for side in views[:2] for part in side.split(64)]
-        nodes, fingerprints = (torch.cat(kind).float().clone() for kind in zip(*parts, strict=True))
-        half = len(views.tracks)
-        return _Sides(
-            references=nodes[:half],
-            queries=nodes[half:],
-            reference_fingerprints=fingerprints[:half],
-            query_fingerprints=fingerprints[half:],
-            tracks=views.tracks,
-        )
-
-    def _validation_logits(self) -> Tensor:
-        """(queries, references) of the validation batch."""
-        self.classifier.eval()
-        sides = self.validation
-        return operating_point.logits(self.classifier, sides.queries, sides.references, _similarities(sides))
 
     def _keep(self, record: RerankerEpoch, quality: float) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
@@ -228,6 +208,28 @@ class _Run:
         return {"encoder": self.encoder.digest, "schedule": asdict(self.schedule), "classifier": asdict(self.config)}
 
 
+def encoded(batch: PairBatch, encoder: Encoder) -> Sides:
+    """Both views of the pairs through the frozen encoder."""
+    views = augment.views(batch, encoder.front_end, encoder.grid)
+    with torch.inference_mode():
+        parts = [encoder.network(part) for side in views[:2] for part in side.split(64)]
+    nodes, fingerprints = (torch.cat(kind).float().clone() for kind in zip(*parts, strict=True))
+    half = len(views.tracks)
+    return Sides(
+        references=nodes[:half],
+        queries=nodes[half:],
+        reference_fingerprints=fingerprints[:half],
+        query_fingerprints=fingerprints[half:],
+        tracks=views.tracks,
+    )
+
+
+def logits(classifier: CrossAttention, sides: Sides) -> Tensor:
+    """Logits (queries, references) of all pairs."""
+    classifier.eval()
+    return operating_point.logits(classifier, sides.queries, sides.references, _similarities(sides))
+
+
 def auroc(scores: Tensor, tracks: Tensor) -> float:
     """Share of (true, wrong) pairs in which the true one scores higher; scores are (queries, references)."""
     wrong = scores[tracks.unsqueeze(1) != tracks.unsqueeze(0)].sort().values
@@ -236,11 +238,11 @@ def auroc(scores: Tensor, tracks: Tensor) -> float:
     return ((below + ties / 2) / len(wrong)).mean().item()
 
 
-def _similarities(sides: _Sides) -> Tensor:
+def _similarities(sides: Sides) -> Tensor:
     """Inner products of all fingerprints (queries, references)."""
     return sides.query_fingerprints @ sides.reference_fingerprints.T
 
 
-def _first(scores: Tensor) -> float:
+def first(scores: Tensor) -> float:
     """Share of queries whose true reference scores strictly highest."""
     return ((scores >= scores.diagonal().unsqueeze(1)).sum(1) == 1).float().mean().item()

@@ -1,4 +1,4 @@
-"""The catalogue's ledger: one row per file, with what became of it.
+"""The catalogue's ledger as one encoder sees it: one row per file, with what became of it.
 
 A track is ``pending`` (to be encoded), ``stored`` (searchable), ``failed`` (with the reason) or ``removed``. A row
 keeps its number for ever; a changed file becomes pending again under it, and what was stored of it is taken out.
@@ -6,6 +6,7 @@ keeps its number for ever; a changed file becomes pending again under it, and wh
 
 import dataclasses
 import json
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from typing import Literal, Self
 import sqlalchemy as sa
 
 from store import ledger
+from store.claims import Claims
 from store.identity import Identity
 
 State = Literal["pending", "stored", "failed", "removed"]
 STATES: tuple[State, ...] = ("pending", "stored", "failed", "removed")
+_CURRENT, _IDENTITY = "current", "identity:"  # settings
 _BATCH = 500  # values per IN (...); well below every database's limit
 
 
@@ -39,11 +42,17 @@ class Track:
     state: State
     reason: str
     digest: str  # of the checkpoint
-    first_row: int | None  # in Zarr; None where nothing of the track is kept
-    rows: int  # in Zarr, silent segments included
+    rows: int | None  # in Zarr, silent segments included; None where nothing of the track is kept
     segments: int  # in Milvus
+    claimed_by: str | None  # the worker that encodes it
+    claimed_until: float | None  # seconds since 1970
     created: datetime  # UTC
     updated: datetime  # UTC
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a worker's claim on it holds."""
+        return self.claimed_until is not None and self.claimed_until > time.time()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +68,17 @@ class Counts:
 
 
 class Catalogue:
-    """The ledger of one catalogue; safe to use from several threads."""
+    """The rows of one encoder in a ledger; safe to use from several threads and processes."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: sa.Engine, digest: str) -> None:
+        self._engine, self._digest = engine, digest
         self._url = engine.url.render_as_string(hide_password=False)
+        self.claims = Claims(engine, self._url)
 
     @classmethod
-    def open(cls, url: str = "sqlite://") -> Self:
-        """Open or create a ledger; ``sqlite://`` is one in memory. LedgerUnavailable, LedgerMismatch."""
-        return cls(ledger.open_engine(url))
+    def open(cls, url: str, digest: str) -> Self:
+        """Open or create a ledger (``sqlite://`` is one in memory). LedgerUnavailable, LedgerMismatch."""
+        return cls(ledger.open_engine(url), digest)
 
     def close(self) -> None:
         """Give back all connections."""
@@ -81,21 +91,42 @@ class Catalogue:
 
     # What the catalogue is
 
-    def identity(self) -> Identity | None:
-        """The encoder this catalogue was made with, None as long as it is new."""
+    def current(self) -> str | None:
+        """Digest of the encoder in use, None as long as the catalogue is new."""
         with ledger.reaching(self._url), self._engine.connect() as connection:
-            value = ledger.read_setting(connection, "identity")
-        return Identity(**json.loads(value)) if value else None
+            return ledger.read_setting(connection, _CURRENT)
 
-    def claim(self, identity: Identity) -> None:
-        """Make this the catalogue of one encoder; IndexMismatch where it is another's."""
-        known = self.identity()
-        if known is None:
-            with ledger.reaching(self._url), self._engine.begin() as connection:
-                ledger.write_setting(connection, "identity", json.dumps(dataclasses.asdict(identity)))
+    def identities(self) -> dict[str, Identity]:
+        """Digest -> identity of every encoder that the catalogue was filled with."""
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            kept = ledger.read_settings(connection, _IDENTITY)
+        return {name.removeprefix(_IDENTITY): Identity(**json.loads(value)) for name, value in kept.items()}
+
+    def adopt(self, identity: Identity, *, beside: bool = False) -> None:
+        """Make this the catalogue of one encoder, or of one more ``beside`` it; IndexMismatch where it is another's."""
+        where = f"the catalogue {self._engine.url.render_as_string()}"
+        current, known = self.current(), self.identities().get(self._digest)
+        if current is not None and not beside:
+            identity.require({"digest": current}, where)
+        if known is not None:
+            return identity.require(dataclasses.asdict(known), where)
+        with ledger.reaching(self._url), self._engine.begin() as connection:
+            ledger.write_setting(connection, _IDENTITY + self._digest, json.dumps(dataclasses.asdict(identity)))
+            if current is None:
+                ledger.write_setting(connection, _CURRENT, self._digest)
                 ledger.write_setting(connection, "catalogue", uuid.uuid4().hex)
-            return
-        identity.require(dataclasses.asdict(known), f"the catalogue {self._engine.url.render_as_string()}")
+        return None
+
+    def switch(self) -> None:
+        """Make this encoder's rows the ones in use."""
+        with ledger.reaching(self._url), self._engine.begin() as connection:
+            ledger.write_setting(connection, _CURRENT, self._digest)
+
+    def forget(self) -> None:
+        """Delete this encoder's rows and identity."""
+        with ledger.reaching(self._url), self._engine.begin() as connection:
+            connection.execute(sa.delete(ledger.tracks).where(ledger.tracks.c.digest == self._digest))
+            ledger.delete_setting(connection, _IDENTITY + self._digest)
 
     def name(self) -> str:
         """A name no other catalogue has; tells two catalogues on one Milvus server apart."""
@@ -113,7 +144,7 @@ class Catalogue:
 
     def tracks(self, state: State | None = None) -> list[Track]:
         """All tracks, or those in one state, by number."""
-        query = sa.select(ledger.tracks).order_by(ledger.tracks.c.number)
+        query = self._select().order_by(ledger.tracks.c.number)
         return self._read(query if state is None else query.where(ledger.tracks.c.state == state))
 
     def by_numbers(self, numbers: Iterable[int]) -> list[Track]:
@@ -128,20 +159,29 @@ class Catalogue:
         """The tracks with this content, wherever they lie."""
         return self._read_where(ledger.tracks.c.content_hash, sorted(set(hashes)))
 
+    def rows(self, numbers: Sequence[int]) -> dict[int, int]:
+        """Number -> rows in Zarr, of those of these tracks that are stored."""
+        columns, found = ledger.tracks.c, {}
+        query = sa.select(columns.number, columns.rows).where(columns.digest == self._digest, columns.state == "stored")
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            for start in range(0, len(numbers), _BATCH):
+                batch = numbers[start : start + _BATCH]
+                found |= {row.number: row.rows for row in connection.execute(query.where(columns.number.in_(batch)))}
+        return found
+
     def find(self, wanted: int | str | Path) -> list[Track]:
         """Tracks not removed whose number, path or title (any case) is ``wanted``."""
         columns, text = ledger.tracks.c, str(wanted)
         fits = (columns.path == str(Path(text).absolute())) | (sa.func.lower(columns.title) == text.lower())
         if text.isdecimal() and len(text) < 19:
             fits |= columns.number == int(text)
-        return self._read(sa.select(ledger.tracks).where(fits, columns.state != "removed").order_by(columns.number))
+        return self._read(self._select().where(fits, columns.state != "removed").order_by(columns.number))
 
     def counts(self) -> Counts:
         """Tracks by state; segments and seconds of the stored ones."""
         columns = ledger.tracks.c
-        query = sa.select(
-            columns.state, sa.func.count(), sa.func.sum(columns.segments), sa.func.sum(columns.duration)
-        ).group_by(columns.state)
+        sums = (sa.func.count(), sa.func.sum(columns.segments), sa.func.sum(columns.duration))
+        query = sa.select(columns.state, *sums).where(columns.digest == self._digest).group_by(columns.state)
         with ledger.reaching(self._url), self._engine.connect() as connection:
             by_state = {state: rest for state, *rest in connection.execute(query)}
         _, segments, duration = by_state.get("stored", (0, 0, 0.0))
@@ -149,41 +189,36 @@ class Catalogue:
         return Counts(**numbers, segments=int(segments), duration=float(duration))
 
     def leftovers(self) -> list[Track]:
-        """Tracks that are not stored and may still have segments in Milvus or rows in Zarr."""
+        """Tracks that are not stored, that nobody works on, and that may have segments in Milvus or rows in Zarr."""
         columns = ledger.tracks.c
-        return self._read(sa.select(ledger.tracks).where(columns.first_row.is_not(None), columns.state != "stored"))
-
-    def end_of_rows(self) -> int:
-        """First row of Zarr behind everything the ledger knows of; rows from there on may be overwritten."""
-        columns = ledger.tracks.c
-        with ledger.reaching(self._url), self._engine.connect() as connection:
-            return int(connection.scalar(sa.select(sa.func.max(columns.first_row + columns.rows))) or 0)
+        kept = self._read(self._select().where(columns.rows.is_not(None), columns.state != "stored"))
+        return [track for track in kept if not track.claimed]
 
     # Writing: each of these is one transaction
 
-    def placed(self, number: int, *, first_row: int, rows: int, segments: int, **facts: str | float) -> None:
+    def placed(self, number: int, *, rows: int, segments: int, **facts: str | float) -> None:
         """The track's rows are in Zarr (``facts``: duration, title, artist, isrc); it is not searchable yet."""
-        self._update(number, state="pending", first_row=first_row, rows=rows, segments=segments, **facts)
+        self._update(number, rows=rows, segments=segments, **facts)
 
     def stored(self, number: int) -> None:
         """The track is complete in Zarr and Milvus."""
-        self._update(number, state="stored", reason="")
+        self._settle(number, "stored")
 
     def failed(self, number: int, reason: str) -> None:
         """The file cannot be used, and why."""
-        self._update(number, state="failed", reason=reason)
+        self._settle(number, "failed", reason)
 
     def pending(self, number: int) -> None:
         """The track is to be encoded again; what is kept of it becomes a leftover."""
-        self._update(number, state="pending", reason="")
+        self._settle(number, "pending")
 
     def removed(self, number: int) -> None:
         """The track is no longer searchable; what is kept of it becomes a leftover."""
-        self._update(number, state="removed", reason="")
+        self._settle(number, "removed")
 
     def cleared(self, number: int) -> None:
         """Nothing of the track is left in Milvus or Zarr."""
-        self._update(number, first_row=None, rows=0, segments=0)
+        self._update(number, rows=None, segments=0)
 
     def write(self, *, new: Sequence[dict], changed: dict[int, dict]) -> list[int]:
         """Insert rows and change others in one transaction; returns the numbers of the new ones, in order."""
@@ -193,8 +228,12 @@ class Catalogue:
                 change = sa.update(ledger.tracks).where(ledger.tracks.c.number == number)
                 connection.execute(change.values(updated=now, **values))
             insert = sa.insert(ledger.tracks)
-            rows = [connection.execute(insert.values(created=now, updated=now, **values)) for values in new]
+            stamps = {"created": now, "updated": now, "digest": self._digest}
+            rows = [connection.execute(insert.values(**stamps, **values)) for values in new]
             return [row.inserted_primary_key.number for row in rows]
+
+    def _settle(self, number: int, state: State, reason: str = "") -> None:
+        self._update(number, state=state, reason=reason, claimed_by=None, claimed_until=None)
 
     def _update(self, number: int, **values: str | float | None) -> None:
         change = sa.update(ledger.tracks).where(ledger.tracks.c.number == number)
@@ -203,8 +242,11 @@ class Catalogue:
         if result.rowcount != 1:
             raise LookupError(f"no track {number} in the catalogue; plan the file before adding it")
 
+    def _select(self) -> sa.Select:
+        return sa.select(ledger.tracks).where(ledger.tracks.c.digest == self._digest)
+
     def _read_where(self, column: sa.Column, values: Sequence[int | str]) -> list[Track]:
-        query = sa.select(ledger.tracks).order_by(ledger.tracks.c.number)
+        query = self._select().order_by(ledger.tracks.c.number)
         batches = (values[i : i + _BATCH] for i in range(0, len(values), _BATCH))
         return [track for batch in batches for track in self._read(query.where(column.in_(batch)))]
 

@@ -1,4 +1,4 @@
-"""The data directory: where each part lies in it, and how one process holds it for writing."""
+"""The data directory: where each part lies in it, and how processes share it or one holds it for itself."""
 
 import fcntl
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from store.fingerprints import IndexUnavailable
+from store.connection import IndexUnavailable
 
 LEDGER_FILE = "ledger.sqlite"
 INDEX_FOLDER = "fingerprints.db"  # pymilvus takes the ending as the sign of Milvus Lite
@@ -21,12 +21,15 @@ def ledger_url(directory: str | Path) -> str:
 
 
 @contextmanager
-def writing_alone(directory: Path) -> Iterator[None]:
-    """Hold the data directory, since two writers would lose each other's rows; IndexUnavailable while another does."""
+def held(directory: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold the data directory together with others who write to it, or ``alone``; IndexUnavailable where others do.
+
+    Who adds tracks shares it, since claims keep workers apart; who fills or drops a whole index needs it alone.
+    """
     with (directory / "writer.lock").open("w") as file:
         try:
             # Freed by the system when the process ends, however it ends.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise IndexUnavailable(f"another process is writing to {directory}; wait for it to finish") from error
         yield

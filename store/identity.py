@@ -20,6 +20,7 @@ class Identity:
     segment_duration: float  # seconds
     contrast_frames: int = 0  # contrast features of a hop; 0 where the encoder's front end has none
     semitones: int = 0  # of a frame of contrast features
+    node_form: str = "full"  # how node matrices are kept (store/node_form.py)
 
     def __post_init__(self) -> None:
         if len(self.digest) < 12:
@@ -39,5 +40,6 @@ class Identity:
             if name in found and found[name] != expected:
                 raise IndexMismatch(
                     f"{where} was made with {name} {found[name]}, this encoder has {name} {expected}; "
-                    "use the checkpoint it was made with, or ingest into another data directory"
+                    "use the checkpoint and settings it was made with, fill a second collection beside it "
+                    "(`asid ingest --checkpoint NEW`), or ingest into another data directory"
                 )

@@ -1,8 +1,9 @@
 """The ledger's tables and how its database is opened: SQLite by default, any SQLAlchemy URL.
 
-``tracks`` holds one row per file. ``first_row`` is set as long as the track may have rows in Zarr or segments in
-Milvus; a row that has it without being ``stored`` is a leftover of an interrupted addition or removal.
-``settings`` holds the schema version, the catalogue's own name and the identity of the encoder.
+``tracks`` holds one row per file and checkpoint. ``rows`` is set as long as the track may have rows in Zarr or segments
+in Milvus; a row that has it without being ``stored`` is a leftover of an interrupted addition or removal, unless a
+worker's claim on it still holds. ``settings`` holds the schema version, the catalogue's own name, the identity of each
+encoder that it was filled with and the digest of the one in use.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 BUSY_TIMEOUT = 30.0  # seconds a writer waits for another one before it gives up
 
 _tables = sa.MetaData()
@@ -20,7 +21,7 @@ tracks = sa.Table(
     "tracks",
     _tables,
     sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("path", sa.Text, nullable=False, unique=True),  # absolute
+    sa.Column("path", sa.Text, nullable=False),  # absolute
     sa.Column("content_hash", sa.Text, nullable=False, index=True),  # blake2b, hexadecimal; empty if unreadable
     sa.Column("size", sa.BigInteger, nullable=False),  # bytes
     sa.Column("mtime_ns", sa.BigInteger, nullable=False),
@@ -31,11 +32,13 @@ tracks = sa.Table(
     sa.Column("state", sa.Text, nullable=False, index=True),  # pending, stored, failed, removed
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("digest", sa.Text, nullable=False),  # of the checkpoint
-    sa.Column("first_row", sa.BigInteger),  # in Zarr
-    sa.Column("rows", sa.BigInteger, nullable=False, default=0),  # in Zarr, silent segments included
+    sa.Column("rows", sa.BigInteger),  # in Zarr, silent segments included; NULL where nothing is kept
     sa.Column("segments", sa.BigInteger, nullable=False, default=0),  # in Milvus
+    sa.Column("claimed_by", sa.Text),  # the worker that encodes it
+    sa.Column("claimed_until", sa.Float),  # seconds since 1970
     sa.Column("created", sa.DateTime(timezone=True), nullable=False),  # UTC
     sa.Column("updated", sa.DateTime(timezone=True), nullable=False),  # UTC
+    sa.UniqueConstraint("digest", "path"),
     sqlite_autoincrement=True,  # a number is never given twice
 )
 
@@ -74,7 +77,7 @@ def open_engine(url: str) -> sa.Engine:
         engine.dispose()
         raise LedgerMismatch(
             f"ledger {_shown(url)} has schema {version}, this version of asid reads schema {SCHEMA_VERSION}; "
-            "use the version of asid that wrote it"
+            "use the version of asid that wrote it, or ingest into another data directory"
         )
     return engine
 
@@ -97,9 +100,20 @@ def read_setting(connection: sa.Connection, name: str) -> str | None:
     return connection.scalar(sa.select(settings.c.value).where(settings.c.name == name))
 
 
+def read_settings(connection: sa.Connection, prefix: str) -> dict[str, str]:
+    """Settings whose names begin so, by name."""
+    found = connection.execute(sa.select(settings).where(settings.c.name.startswith(prefix, autoescape=True)))
+    return {row.name: row.value for row in found}
+
+
+def delete_setting(connection: sa.Connection, name: str) -> None:
+    """Delete a setting; one that is not there is no error."""
+    connection.execute(sa.delete(settings).where(settings.c.name == name))
+
+
 def write_setting(connection: sa.Connection, name: str, value: str) -> None:
     """Write a setting, replacing what was there."""
-    connection.execute(sa.delete(settings).where(settings.c.name == name))
+    delete_setting(connection, name)
     connection.execute(sa.insert(settings).values(name=name, value=value))
 
 

@@ -8,9 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 from encoder.encoding import Encoding
 from store.candidates import Candidates
 from store.catalogue import Catalogue
+from store.fingerprints import MOST_CANDIDATES
 from store.identity import Identity
 from store.nodes import Written
 from store.references import References
+from store.segment_ids import index_of, segment_id, track_of
 
 
 class MemoryReferences(References):
@@ -30,8 +32,8 @@ class MemoryReferences(References):
             contrast_frames=contrast[0],
             semitones=contrast[1],
         )
-        catalogue = Catalogue.open("sqlite://")
-        catalogue.claim(identity)
+        catalogue = Catalogue.open("sqlite://", digest)
+        catalogue.adopt(identity)
         super().__init__(
             identity=identity,
             catalogue=catalogue,
@@ -41,7 +43,7 @@ class MemoryReferences(References):
 
 
 class MemoryNodes:
-    """Row -> (node matrix, fingerprint), and row -> contrast features."""
+    """Segment id -> (node matrix, fingerprint), and segment id -> contrast features."""
 
     def __init__(self, identity: Identity) -> None:
         self._shape = (identity.nodes, identity.channels)
@@ -50,50 +52,44 @@ class MemoryNodes:
         self._silence = np.zeros((identity.contrast_frames, identity.semitones), np.uint8)
         self._contrast: dict[int, NDArray] = {}
 
-    def after(self, end: int) -> int:
-        """First row for the next track."""
-        return end
-
-    def write(self, first_row: int, blocks: Iterable[Encoding]) -> Written:
+    def write(self, track: int, blocks: Iterable[Encoding]) -> Written:
         """Keep every segment of a track."""
-        indices: list[int] = []
         end = 0
         for block in blocks:
-            first = first_row + block.first_hop
-            self._contrast |= {first + hop: row for hop, row in enumerate(block.contrast)}
-            end = max(end, block.first_hop + len(block.contrast))
-            for index, node_matrix, fingerprint in zip(block.segment_indices, block.node_matrices, block.fingerprints):
-                self._rows[first_row + int(index)] = (node_matrix.astype(np.float16), fingerprint.astype(np.float32))
-                indices.append(int(index))
-        return self.fingerprints(first_row, max(end, indices[-1] + 1 if indices else 0))
+            hops = segment_id(track, block.first_hop + np.arange(len(block.contrast)))
+            self._contrast |= zip(hops.tolist(), block.contrast)
+            ids = segment_id(track, block.segment_indices).tolist()
+            kept = zip(block.node_matrices.astype(np.float16), block.fingerprints.astype(np.float32))
+            self._rows |= zip(ids, kept)
+            end = max([end, block.first_hop + len(block.contrast), *(block.segment_indices + 1).tolist()])
+        return self.fingerprints(track, end)
 
-    def node_matrices(self, rows: ArrayLike) -> NDArray[np.float16]:
-        """Node matrices of any rows; zeros where there is none."""
+    def node_matrices(self, ids: ArrayLike) -> NDArray[np.float16]:
+        """Node matrices of any segments; zeros where there is none."""
         nothing = (np.zeros(self._shape, np.float16), None)
-        found = [self._rows.get(int(row), nothing)[0] for row in np.asarray(rows)]
+        found = [self._rows.get(int(number), nothing)[0] for number in np.asarray(ids)]
         return np.array(found, np.float16).reshape(-1, *self._shape)
 
-    def contrast(self, first_row: int, rows: int) -> NDArray[np.uint8]:
+    def contrast(self, track: int, rows: int) -> NDArray[np.uint8]:
         """Contrast features of a stored track (rows, frames of a hop, semitones)."""
-        found = [self._contrast.get(row, self._silence) for row in range(first_row, first_row + rows)]
+        found = [self._contrast.get(number, self._silence) for number in _ids(track, rows)]
         return np.array(found, np.uint8).reshape(rows, *self._silence.shape)
 
-    def fingerprints(self, first_row: int, rows: int) -> Written:
+    def fingerprints(self, track: int, rows: int) -> Written:
         """Fingerprints of a stored track."""
-        indices = [index for index in range(rows) if first_row + index in self._rows]
-        kept = [self._rows[first_row + index][1] for index in indices]
+        kept = [number for number in _ids(track, rows) if number in self._rows]
+        fingerprints = [self._rows[number][1] for number in kept]
         return Written(
-            first_row=first_row,
             rows=rows,
-            segment_indices=np.array(indices, np.int64),
-            fingerprints=np.array(kept, np.float32).reshape(-1, self._dimensions),
+            segment_indices=index_of(kept),
+            fingerprints=np.array(fingerprints, np.float32).reshape(-1, self._dimensions),
         )
 
-    def clear(self, first_row: int, rows: int) -> None:
+    def clear(self, track: int) -> None:
         """Forget a track."""
-        for row in range(first_row, first_row + rows):
-            self._rows.pop(row, None)
-            self._contrast.pop(row, None)
+        for kept in (self._rows, self._contrast):
+            for number in [number for number in kept if track_of(number) == track]:
+                del kept[number]
 
     def sizes(self) -> tuple[int, int, int]:
         """Bytes of (node matrices, fingerprints, contrast features)."""
@@ -102,8 +98,14 @@ class MemoryNodes:
         return sum(pair[0].nbytes for pair in pairs), sum(pair[1].nbytes for pair in pairs), contrast
 
 
+def _ids(track: int, rows: int) -> list[int]:
+    return segment_id(track, np.arange(rows)).tolist()
+
+
 class MemoryFingerprints:
     """Segment id -> fingerprint; every search compares with all of them."""
+
+    overfetch, most_candidates = 1, MOST_CANDIDATES
 
     def __init__(self, identity: Identity) -> None:
         self._dimensions = identity.dimensions

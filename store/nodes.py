@@ -1,41 +1,45 @@
 """Zarr: node matrices, fingerprints and contrast features of every track, the source of truth for what was computed.
 
-One group per checkpoint, ``<directory>/nodes/<digest[:12]>/``, with sharded, uncompressed arrays
+One group per checkpoint, ``<location>/<digest[:12]>/``, with sharded, uncompressed, checksummed arrays
 
-    node_matrices  (rows, nodes, channels)  float16
-    fingerprints   (rows, dimensions)       float16, normalised again when read
-    contrast       (rows, frames of a hop, semitones)  uint8; without columns where the encoder has no such features
+    node_matrices  (tracks, hops, nodes, channels)  float16, or int8 in the compact form (store/node_form.py)
+    fingerprints   (tracks, hops, dimensions)       float16, normalised again when read
+    contrast       (tracks, hops, frames of a hop, semitones)  uint8; absent where the encoder has no such features
 
-The rows of a track are dense, one a hop: row = first_row + segment_index, zeros where a segment is silent and at the
-end, where only contrast features are left. A track starts at a shard boundary, so each shard is written whole, once, by
-one track; chunks of zeros are never written, so padding is free. Which rows are valid stands in the ledger, written
-afterwards: rows past its end are leftovers that the next track overwrites.
+The first two axes are what a segment id says: track number and position on the hop grid. Positions are dense, zeros
+where a segment is silent and at the end, where only contrast features are left. Arrays have the extent of all possible
+ids from the start and only what was written takes space; a shard belongs to one track, so several processes may write
+different tracks at once. Which positions are valid stands in the ledger, written afterwards.
 """
 
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
+from zarr.codecs import Crc32cCodec
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, ObjectStore, StorePath
 
 from encoder.encoding import Encoding
-from store import shards
 from store.identity import Identity
+from store.node_form import FULL, NodeForm
+from store.segment_ids import LAST_INDEX, LAST_TRACK, index_of, track_of
+from store.shards import Layout, LocalShards, RemoteShards, Shards, read_rows
 
-SHARD_ROWS = 256  # 8 MiB of node matrices at 32 x 512; bounds the memory of a writer
-_ARRAYS = ("node_matrices", "fingerprints", "contrast")
-CHUNK_ROWS = 16  # padding of a track costs half a chunk; smaller ones are slower to write
+SHARD_ROWS = 256  # bounds the memory of a writer: 8 MiB of full node matrices at 32 x 512
+_CHUNK_BYTES = 64 << 10  # a row is read with its chunk, to check it
+_CHUNK_ROWS = 16  # at most: padding of a track costs half a chunk
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
     """What was written for one track, and what Milvus needs of it."""
 
-    first_row: int
     rows: int  # hops; silent segments and the track's end included
     segment_indices: NDArray[np.int64]  # (segments,), rising
     fingerprints: NDArray[np.float32]  # (segments, dimensions), L2-normalised
@@ -46,34 +50,33 @@ class Written:
 
 
 class Nodes:
-    """Node matrices and fingerprints in Zarr. One writer at a time; readers need no coordination."""
+    """Node matrices, fingerprints and contrast features in Zarr. One writer per track; readers need no coordination."""
 
-    def __init__(self, group: zarr.Group, directory: Path, identity: Identity) -> None:
-        self._directory = directory
-        self._identity = identity
-        self._node_matrices: zarr.Array = group["node_matrices"]
-        self._fingerprints: zarr.Array = group["fingerprints"]
-        self._contrast: zarr.Array = group["contrast"]
+    def __init__(self, group: zarr.Group, shards: Shards, identity: Identity, form: NodeForm) -> None:
+        self._group, self._shards, self._identity, self.form = group, shards, identity, form
+        self._layouts = {layout.name: layout for layout in _layouts(identity, form)}
+        self._arrays: dict[str, zarr.Array] = {name: group[name] for name in self._layouts}
 
     @classmethod
-    def open(cls, directory: Path, identity: Identity, *, read_only: bool = False) -> Self:
-        """Open, or create, what one checkpoint keeps under ``directory``; IndexMismatch where another made it."""
-        directory = directory / identity.short
-        if not (directory / "fingerprints" / "zarr.json").exists():
-            if read_only:
-                raise FileNotFoundError(f"no node matrices in {directory}; run `asid ingest` first")
-            _create(directory, identity)
-        group = zarr.open_group(directory, mode="r" if read_only else "r+")
-        identity.require(dict(group.attrs), str(directory))
-        return cls(group, directory, identity)
+    def open(cls, location: str | Path, identity: Identity, *, form: NodeForm = FULL, read_only: bool = False) -> Self:
+        """Open, or create, what one checkpoint keeps at ``location``, a folder or the URL of an object store.
 
-    def after(self, end: int) -> int:
-        """First row for the next track, where the rows up to ``end`` are taken."""
-        return -(-end // SHARD_ROWS) * SHARD_ROWS
+        IndexMismatch where another encoder made it or it is kept in another form; FileNotFoundError where
+        ``read_only`` and there is nothing.
+        """
+        store, shards = _storage(location, identity.short)
+        try:
+            group = zarr.open_group(store, path=identity.short, mode="r" if read_only else "a")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"no node matrices in {location}; run `asid ingest` first") from error
+        if "digest" not in group.attrs:  # new, or its creation was interrupted
+            _create(group, identity, form)
+        identity.require(dict(group.attrs), str(location))
+        return cls(group, shards, identity, form)
 
-    def write(self, first_row: int, blocks: Iterable[Encoding]) -> Written:
+    def write(self, track: int, blocks: Iterable[Encoding]) -> Written:
         """Write a track from its consecutive blocks, holding one shard of node matrices at a time."""
-        shard, indices, fingerprints, end = _Shard(self, first_row), [], [], 0
+        shard, indices, fingerprints, end = _Shard(self, track), [], [], 0
         for block in blocks:
             shard.take(block)
             indices.append(block.segment_indices)
@@ -82,68 +85,60 @@ class Nodes:
         shard.finish()
         found = np.concatenate([np.empty(0, np.int64), *indices])
         return Written(
-            first_row=first_row,
             rows=max(end, int(found[-1]) + 1 if len(found) else 0),
             segment_indices=found,
             fingerprints=np.concatenate([np.empty((0, self._identity.dimensions), np.float32), *fingerprints]),
         )
 
-    def write_shard(
-        self, row: int, node_matrices: NDArray[np.float16], fingerprints: NDArray[np.float16],
-        contrast: NDArray[np.uint8],
-    ) -> None:  # fmt: skip
-        """Write one whole shard that starts at ``row``, growing the arrays where needed."""
-        end = row + SHARD_ROWS
-        arrays = (self._node_matrices, self._fingerprints, self._contrast)
-        for array, values in zip(arrays, (node_matrices, fingerprints, contrast), strict=True):
-            if not values.size:
-                continue
-            if array.shape[0] < end:
-                array.resize((end, *array.shape[1:]))
-            array[row:end] = values
+    def write_shard(self, track: int, first: int, values: dict[str, NDArray]) -> None:
+        """Write one whole shard of each array, which starts at position ``first`` of the track."""
+        for name, array in self._arrays.items():
+            array[track, first : first + SHARD_ROWS] = values[name]
 
-    def node_matrices(self, rows: ArrayLike) -> NDArray[np.float16]:
-        """Node matrices (rows, nodes, channels) of any rows in any order; zeros where nothing was written."""
-        shape = (self._identity.nodes, self._identity.channels)
-        layout = shards.Layout(shard_rows=SHARD_ROWS, chunk_rows=CHUNK_ROWS, row_shape=shape, dtype=np.dtype("<f2"))
-        return shards.read_rows(self._directory / "node_matrices", rows, layout)
+    def node_matrices(self, ids: ArrayLike) -> NDArray[np.float16]:
+        """Node matrices (segments, nodes, channels) of any segment ids in any order; zeros where nothing was written.
 
-    def contrast(self, first_row: int, rows: int) -> NDArray[np.uint8]:
+        DamagedStore where bytes have changed, as in all that reads.
+        """
+        return self.form.whole(self._rows("node_matrices", ids))
+
+    def fingerprints_of(self, ids: ArrayLike) -> NDArray[np.float32]:
+        """Fingerprints (segments, dimensions) of any segment ids in any order, length 1; zeros where there is none."""
+        return _unit(self._rows("fingerprints", ids))
+
+    def contrast(self, track: int, rows: int) -> NDArray[np.uint8]:
         """Contrast features of a stored track (rows, frames of a hop, semitones)."""
-        return self._contrast[first_row : first_row + rows]
+        return self._track("contrast", track, rows)
 
-    def fingerprints(self, first_row: int, rows: int) -> Written:
+    def fingerprints(self, track: int, rows: int) -> Written:
         """What Milvus needs of a stored track; silent segments are left out."""
-        kept = self._fingerprints[first_row : first_row + rows].astype(np.float32)
-        lengths = np.linalg.norm(kept, axis=1)
-        present = np.flatnonzero(lengths)
-        # float16 moves the length by some 1e-4; similarities are inner products of unit vectors.
-        unit = kept[present] / lengths[present, None]
-        return Written(first_row=first_row, rows=rows, segment_indices=present, fingerprints=unit)
+        kept = self._track("fingerprints", track, rows)
+        present = np.flatnonzero(kept.any(axis=1))
+        return Written(rows=rows, segment_indices=present, fingerprints=_unit(kept[present]))
 
-    def clear(self, first_row: int, rows: int) -> None:
-        """Free the space of a track; its rows read as zeros from now on."""
-        for shard in range(first_row // SHARD_ROWS, -(-(first_row + rows) // SHARD_ROWS)):
-            # A shard belongs to one track, and an absent shard is one of zeros.
-            for name in _ARRAYS:
-                folder = self._directory / name / "c" / str(shard)
-                if folder.exists():
-                    shutil.rmtree(folder)
+    def clear(self, track: int) -> None:
+        """Free the space of a track; it reads as zeros from now on."""
+        for name in self._arrays:
+            _delete(self._group.store_path / name / "c" / str(track))
 
     def sizes(self) -> tuple[int, int, int]:
-        """Bytes on disk of (node matrices, fingerprints, contrast features)."""
-        return tuple(bytes_under(self._directory / name) for name in _ARRAYS)
+        """Bytes kept of (node matrices, fingerprints, contrast features)."""
+        names = ("node_matrices", "fingerprints", "contrast")
+        return tuple(_bytes(self._group.store_path / name) if name in self._arrays else 0 for name in names)
 
-    def close(self) -> None:
-        """Nothing is held open between calls."""
+    def _rows(self, name: str, ids: ArrayLike) -> NDArray:
+        return read_rows(self._shards, track_of(ids), index_of(ids), self._layouts[name])
+
+    def _track(self, name: str, track: int, rows: int) -> NDArray:
+        return read_rows(self._shards, np.full(rows, track, np.int64), np.arange(rows), self._layouts[name])
 
 
 class _Shard:
     """Collects the segments of one track and hands on each shard when it is full."""
 
-    def __init__(self, nodes: Nodes, first_row: int) -> None:
-        self._nodes, self._row = nodes, first_row
-        self._first_index = 0  # segment index of the shard's first row
+    def __init__(self, nodes: Nodes, track: int) -> None:
+        self._nodes, self._track = nodes, track
+        self._first = 0  # position of the shard's first row
         self._empty = True  # nothing taken yet
         self._new_buffers()
 
@@ -151,14 +146,15 @@ class _Shard:
         """Add a block; its segments lie behind all earlier ones."""
         hops = block.first_hop + np.arange(len(block.contrast))
         for shard in np.unique(np.concatenate([block.segment_indices, hops]) // SHARD_ROWS):
-            while self._first_index < shard * SHARD_ROWS:
+            while self._first < shard * SHARD_ROWS:
                 self._hand_on()
             here = block.segment_indices // SHARD_ROWS == shard
-            positions = block.segment_indices[here] - self._first_index
-            self._node_matrices[positions] = block.node_matrices[here]
-            self._fingerprints[positions] = block.fingerprints[here]
-            here = hops // SHARD_ROWS == shard
-            self._contrast[hops[here] - self._first_index] = block.contrast[here]
+            positions = block.segment_indices[here] - self._first
+            self._buffers["node_matrices"][positions] = self._nodes.form.kept(block.node_matrices[here])
+            self._buffers["fingerprints"][positions] = block.fingerprints[here]
+            if "contrast" in self._buffers:
+                here = hops // SHARD_ROWS == shard
+                self._buffers["contrast"][hops[here] - self._first] = block.contrast[here]
             self._empty = False
 
     def finish(self) -> None:
@@ -167,16 +163,19 @@ class _Shard:
             self._hand_on()
 
     def _hand_on(self) -> None:
-        row = self._row + self._first_index
-        self._nodes.write_shard(row, self._node_matrices, self._fingerprints, self._contrast)
-        self._first_index += SHARD_ROWS
+        self._nodes.write_shard(self._track, self._first, self._buffers)
+        self._first += SHARD_ROWS
         self._new_buffers()
 
     def _new_buffers(self) -> None:
-        identity = self._nodes._identity
-        self._node_matrices = np.zeros((SHARD_ROWS, identity.nodes, identity.channels), np.float16)
-        self._fingerprints = np.zeros((SHARD_ROWS, identity.dimensions), np.float16)
-        self._contrast = np.zeros((SHARD_ROWS, identity.contrast_frames, identity.semitones), np.uint8)
+        layouts = self._nodes._layouts.values()
+        self._buffers = {one.name: np.zeros((SHARD_ROWS, *one.row_shape), one.dtype) for one in layouts}
+
+
+def delete(location: str | Path, identity: Identity) -> None:
+    """Delete everything that a checkpoint keeps at a location; nothing there is no error."""
+    store, _ = _storage(location, identity.short)
+    _delete(StorePath(store, identity.short))
 
 
 def bytes_under(path: Path) -> int:
@@ -186,23 +185,65 @@ def bytes_under(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _create(directory: Path, identity: Identity) -> None:
-    group = zarr.open_group(directory, mode="a", attributes=asdict(identity))
-    row_shapes = {
-        "node_matrices": (identity.nodes, identity.channels),
+def is_url(location: str | Path) -> bool:
+    """Whether a location is in an object store."""
+    return "://" in str(location)
+
+
+def _storage(location: str | Path, folder: str) -> tuple[Any, Shards]:
+    if not is_url(location):
+        return LocalStore(Path(location)), LocalShards(Path(location) / folder)
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise ValueError(f"{location} needs obstore, which is not installed; pip install 'asid[cluster]'") from error
+    store = from_url(str(location))
+    return ObjectStore(store), RemoteShards(store, folder)
+
+
+def _layouts(identity: Identity, form: NodeForm) -> Iterable[Layout]:
+    rows = {
+        "node_matrices": (identity.nodes, form.channels or identity.channels),
         "fingerprints": (identity.dimensions,),
-        # Zarr knows no chunks without extent.
-        "contrast": (max(identity.contrast_frames, 1), max(identity.semitones, 1)),
+        "contrast": (identity.contrast_frames, identity.semitones),
     }
-    chunk_rows = {"node_matrices": CHUNK_ROWS, "fingerprints": SHARD_ROWS, "contrast": SHARD_ROWS}
-    for name, row_shape in row_shapes.items():
+    kinds = {"node_matrices": form.dtype, "fingerprints": np.dtype("<f2"), "contrast": np.dtype("u1")}
+    for name, shape in rows.items():
+        if size := int(np.prod(shape)) * kinds[name].itemsize:
+            chunk = 1 << (max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // size)).bit_length() - 1)
+            yield Layout(name=name, shard_rows=SHARD_ROWS, chunk_rows=chunk, row_shape=shape, dtype=kinds[name])
+
+
+def _create(group: zarr.Group, identity: Identity, form: NodeForm) -> None:
+    for layout in _layouts(identity, form):
         group.create_array(
-            name,
-            shape=(0, *row_shape),
-            shards=(SHARD_ROWS, *row_shape),
-            chunks=(chunk_rows[name], *row_shape),
-            dtype="uint8" if name == "contrast" else "float16",
+            layout.name,
+            shape=(LAST_TRACK + 1, LAST_INDEX + 1, *layout.row_shape),
+            shards=(1, SHARD_ROWS, *layout.row_shape),
+            chunks=(1, layout.chunk_rows, *layout.row_shape),
+            dtype=layout.dtype,
             fill_value=0,
-            compressors=None,  # gains under 10 % on float16 and would forbid reading single rows
+            compressors=[Crc32cCodec()],  # no compression: it gains under 10 % and would forbid reading single rows
             overwrite=True,
         )
+    group.attrs.update(asdict(identity))  # last, as the sign that everything is there
+
+
+def _unit(values: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Rows of length 1: float16 moves the length by some 1e-4, and similarities are inner products of unit vectors."""
+    wide = values.astype(np.float32)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(lengths > 0, lengths, 1)
+
+
+def _delete(path: StorePath) -> None:
+    if not isinstance(path.store, LocalStore):
+        sync(path.delete_dir())
+    elif (folder := path.store.root / path.path).exists():
+        shutil.rmtree(folder)
+
+
+def _bytes(path: StorePath) -> int:
+    if isinstance(path.store, LocalStore):
+        return bytes_under(path.store.root / path.path)
+    return sync(path.store.getsize_prefix(path.path))

@@ -3,13 +3,15 @@
 A file whose size and modification time are those in the ledger is taken as unchanged without being read. Otherwise its
 content is hashed: the same content at a new path, with the old path gone, is a moved file and keeps its number; other
 content makes the track pending again. A file that failed and has not changed is reported, not tried again, and one that
-was removed stays out, unless ``retry``.
+was removed stays out, unless ``retry``. What another worker is encoding is left as it is.
 """
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy.exc import IntegrityError
 
 from store.catalogue import Catalogue, Track
 
@@ -51,18 +53,25 @@ class _File:
         }
 
 
-def plan(catalogue: Catalogue, paths: Iterable[str | Path], digest: str, *, retry: bool = False) -> Plan:
-    """Compare files with the ledger and write what changed into it; ``digest`` is the checkpoint's."""
+def plan(catalogue: Catalogue, paths: Iterable[str | Path], *, retry: bool = False) -> Plan:
+    """Compare files with the ledger and write what changed into it."""
     absolute = list(dict.fromkeys(Path(path).absolute() for path in paths))
-    known = {track.path: track for track in catalogue.by_paths(absolute)}
-    files = [_look(path, known.get(path)) for path in absolute]
+    try:
+        _write(catalogue, absolute, retry)
+    except IntegrityError:  # another process has just written the same new files
+        _write(catalogue, absolute, retry)
+    return _report(catalogue, absolute)
+
+
+def _write(catalogue: Catalogue, paths: list[Path], retry: bool) -> None:
+    known = {track.path: track for track in catalogue.by_paths(paths)}
+    files = [_look(path, known.get(path)) for path in paths]
     known |= _moved(catalogue, [file for file in files if file.path not in known and file.content_hash])
-    outcomes = {file.path: _outcome(file, known.get(file.path), digest, retry) for file in files}
+    outcomes = {file.path: _outcome(file, known.get(file.path), retry) for file in files}
     catalogue.write(
         new=[outcomes[file.path] for file in files if file.path not in known],
         changed={known[path].number: values for path, values in outcomes.items() if path in known and values},
     )
-    return _report(catalogue, absolute, digest)
 
 
 def content_hash(path: Path) -> str:
@@ -88,26 +97,28 @@ def _moved(catalogue: Catalogue, files: list[_File]) -> dict[Path, Track]:
     return {file.path: homeless.pop(file.content_hash) for file in files if file.content_hash in homeless}
 
 
-def _outcome(file: _File, track: Track | None, digest: str, retry: bool) -> dict[str, str | int]:
+def _outcome(file: _File, track: Track | None, retry: bool) -> dict[str, str | int]:
     """The values to write into the file's row; empty where nothing changes."""
+    if track is not None and track.claimed:
+        return {}
     if file.reason:
         # A stored track stays searchable while its file is out of reach.
         stored = track is not None and track.state == "stored"
-        return {} if stored else {**file.facts, "state": "failed", "reason": file.reason, "digest": digest}
-    if track is not None and track.content_hash == file.content_hash and _settled(track, digest, retry):
+        return {} if stored else {**file.facts, "state": "failed", "reason": file.reason}
+    if track is not None and track.content_hash == file.content_hash and _settled(track, retry):
         same = (track.path, track.size, track.mtime_ns) == (file.path, file.size, file.mtime_ns)
         return {} if same else file.facts
-    return {**file.facts, "state": "pending", "reason": "", "digest": digest}
+    return {**file.facts, "state": "pending", "reason": ""}
 
 
-def _settled(track: Track, digest: str, retry: bool) -> bool:
+def _settled(track: Track, retry: bool) -> bool:
     """Whether the track of an unchanged file needs nothing done."""
     if track.state == "removed":
         return not retry
-    return track.digest == digest and (track.state == "stored" or (track.state == "failed" and not retry))
+    return track.state == "stored" or (track.state == "failed" and not retry)
 
 
-def _report(catalogue: Catalogue, paths: list[Path], digest: str) -> Plan:
+def _report(catalogue: Catalogue, paths: list[Path]) -> Plan:
     tracks = {track.path: track for track in catalogue.by_paths(paths)}
     by_state = {
         state: [tracks[path] for path in paths if tracks[path].state == state]

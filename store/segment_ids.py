@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 INDEX_BITS = 16
 LAST_INDEX = (1 << INDEX_BITS) - 1
-LAST_TRACK = (1 << (63 - INDEX_BITS)) - 1
+LAST_TRACK = (1 << 31) - 1  # Zarr arrays have room for as many
 
 
 def segment_id(track_number: ArrayLike, segment_index: ArrayLike) -> NDArray[np.int64]:

@@ -1,62 +1,159 @@
-"""Single rows out of uncompressed Zarr shards.
+"""Single rows out of the shards of Zarr arrays [track, position, ...], on a disk or in an object store.
 
-Zarr's own random access spends 0.7 ms of Python per row, which a search with 2,000 candidates feels. A shard of
+Zarr's own random access spends 0.7 ms of Python per row, which a search with thousands of candidates feels. A shard of
 uncompressed chunks needs none of it: its last bytes say where each chunk begins (Zarr v3, codec "sharding_indexed":
-one (offset, length) pair of uint64 per chunk, little endian, then a CRC-32C), and a row lies at a fixed place in it.
+one (offset, length) pair of uint64 per chunk, little endian, then a CRC-32C), and a row lies at a fixed place in its
+chunk, which ends with a CRC-32C of its own. Both are checked: bytes that have changed are an error, never an answer.
 """
 
-import mmap
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
+import google_crc32c
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-_ABSENT = np.uint64(2**64 - 1)  # offset of a chunk that was never written
+_ABSENT = 2**64 - 1  # offset of a chunk that was never written
 _CHECKSUM_BYTES = 4
+_REQUESTS = 32  # shards of an object store read at the same time
+
+Chunks = dict[int, bytes]  # number of a chunk in its shard -> its content, checksum included
+
+
+class DamagedStore(OSError):
+    """Bytes in Zarr are not those that were written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """How the rows of an array lie in its shards."""
 
+    name: str  # of the array, below its group
     shard_rows: int
     chunk_rows: int
     row_shape: tuple[int, ...]
     dtype: np.dtype
 
     @property
-    def row_bytes(self) -> int:
-        return int(np.prod(self.row_shape)) * self.dtype.itemsize
+    def index_bytes(self) -> int:
+        return 16 * (self.shard_rows // self.chunk_rows) + _CHECKSUM_BYTES
+
+    def key(self, track: int, shard: int) -> str:
+        """Where a shard lies below the group."""
+        return "/".join([self.name, "c", str(track), str(shard), *["0"] * len(self.row_shape)])
 
 
-def read_rows(array: Path, rows: ArrayLike, layout: Layout) -> NDArray:
-    """Rows (len(rows), *row_shape) of the array in folder ``array``; zeros where nothing was written."""
-    rows = np.asarray(rows, np.int64)
-    values = np.zeros((len(rows), *layout.row_shape), layout.dtype)
-    if not len(rows):
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Chunks wanted of one shard."""
+
+    key: str
+    chunks: NDArray[np.int64]
+
+
+class Shards(Protocol):
+    """Where shards lie."""
+
+    def read(self, requests: Sequence[Request], layout: Layout) -> Iterator[Chunks]:
+        """The chunks of each request as far as they exist, in the order of the requests."""
+
+
+def read_rows(shards: Shards, tracks: NDArray[np.int64], positions: NDArray[np.int64], layout: Layout) -> NDArray:
+    """Rows (len(tracks), *row_shape) of an array; zeros where nothing was written. DamagedStore."""
+    values = np.zeros((len(tracks), *layout.row_shape), layout.dtype)
+    if not len(tracks):
         return values
-    flat = values.reshape(len(rows), -1)
-    order = np.argsort(rows, kind="stable")
-    shard_of = rows[order] // layout.shard_rows
-    for positions in np.split(order, np.flatnonzero(np.diff(shard_of)) + 1):
-        path = array / "c" / str(rows[positions[0]] // layout.shard_rows) / "/".join("0" * len(layout.row_shape))
-        _read_shard(path, rows[positions] % layout.shard_rows, positions, flat, layout)
+    flat = values.reshape(len(tracks), -1)
+    chunk_of = positions % layout.shard_rows // layout.chunk_rows
+    groups = _groups(tracks, positions // layout.shard_rows)
+    requests = [
+        Request(key=layout.key(tracks[g[0]], positions[g[0]] // layout.shard_rows), chunks=np.unique(chunk_of[g]))
+        for g in groups
+    ]
+    for group, request, chunks in zip(groups, requests, shards.read(requests, layout)):
+        for chunk, content in chunks.items():
+            here = group[chunk_of[group] == chunk]
+            rows = np.frombuffer(_checked(content, request.key), layout.dtype).reshape(layout.chunk_rows, -1)
+            flat[here] = rows[positions[here] % layout.chunk_rows]
     return values
 
 
-def _read_shard(path: Path, rows: NDArray, positions: NDArray, flat: NDArray, layout: Layout) -> None:
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return  # Zarr writes no shard for zeros
-    with file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        chunks = layout.shard_rows // layout.chunk_rows
-        start = len(content) - _CHECKSUM_BYTES - 16 * chunks
-        # A copy: no view of the map may outlive it.
-        offsets = np.frombuffer(content[start:-_CHECKSUM_BYTES], "<u8").reshape(chunks, 2)[:, 0]
-        for row, position in zip(rows, positions):
-            offset = offsets[row // layout.chunk_rows]
-            if offset != _ABSENT:
-                begin = int(offset) + int(row % layout.chunk_rows) * layout.row_bytes
-                flat[position] = np.frombuffer(content[begin : begin + layout.row_bytes], layout.dtype)
+class LocalShards:
+    """Shards in files below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+
+    def read(self, requests: Sequence[Request], layout: Layout) -> Iterator[Chunks]:
+        """See ``Shards``."""
+        for request in requests:
+            try:
+                file = os.open(f"{self._folder}/{request.key}", os.O_RDONLY)
+            except FileNotFoundError:
+                yield {}  # Zarr writes no shard for zeros
+                continue
+            try:
+                end = os.fstat(file).st_size - layout.index_bytes
+                places = _places(os.pread(file, layout.index_bytes, max(end, 0)), request, layout)
+                yield {chunk: os.pread(file, length, offset) for chunk, (offset, length) in places.items()}
+            finally:
+                os.close(file)
+
+
+class RemoteShards:
+    """Shards in an object store, several at a time."""
+
+    def __init__(self, store: Any, folder: str) -> None:
+        """``store`` is one of obstore's, ``folder`` that of the group in it."""
+        self._store, self._folder = store, folder
+
+    def read(self, requests: Sequence[Request], layout: Layout) -> Iterator[Chunks]:
+        """See ``Shards``."""
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            yield from pool.map(lambda request: self._chunks(request, layout), requests)
+
+    def _chunks(self, request: Request, layout: Layout) -> Chunks:
+        path = f"{self._folder}/{request.key}"
+        try:
+            index = self._store.get(path, options={"range": {"suffix": layout.index_bytes}}).bytes()
+        except FileNotFoundError:
+            return {}
+        places = _places(bytes(index), request, layout)
+        offsets, lengths = [o for o, _ in places.values()], [n for _, n in places.values()]
+        found = self._store.get_ranges(path, starts=offsets, lengths=lengths) if places else []
+        return {chunk: bytes(content) for chunk, content in zip(places, found, strict=True)}
+
+
+def _groups(tracks: NDArray[np.int64], shard_of: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Positions of the rows of each shard."""
+    order = np.lexsort((shard_of, tracks))
+    new = (np.diff(tracks[order]) != 0) | (np.diff(shard_of[order]) != 0)
+    return np.split(order, np.flatnonzero(new) + 1)
+
+
+def _places(index: bytes, request: Request, layout: Layout) -> dict[int, tuple[int, int]]:
+    """Offset and length of each wanted chunk that was written."""
+    if len(index) < layout.index_bytes:
+        raise _damaged(request.key)
+    pairs = np.frombuffer(_checked(index, request.key), "<u8").reshape(-1, 2)[request.chunks].tolist()
+    return {int(c): (offset, length) for c, (offset, length) in zip(request.chunks, pairs) if offset != _ABSENT}
+
+
+def _checked(content: bytes, key: str) -> bytes:
+    """The content without its checksum; DamagedStore where they disagree."""
+    body, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
+    if google_crc32c.value(body) != int.from_bytes(checksum, "little"):
+        raise _damaged(key)
+    return body
+
+
+def _damaged(key: str) -> DamagedStore:
+    track = key.split("/c/")[1].partition("/")[0]
+    return DamagedStore(
+        f"Zarr {key}: the checksum does not fit, so bytes have changed on the disk; `asid remove {track}`, then "
+        "`asid ingest --retry` its file again"
+    )

@@ -1,7 +1,8 @@
 """Neural: one of our encoders, with or without a reranker, as a peer; what it stores is a real catalogue.
 
-The catalogue lies under the folder in a data directory of the encoder's own (`encoder-<digest>`), as `asid ingest`
-would make it: peers with the same encoder share it, a second run stores nothing, a killed one goes on where it stopped.
+The catalogue lies under the folder in a data directory of the encoder's own (`encoder-<digest>-<form>`), as
+`asid ingest` would make it: peers with the same encoder share it, a second run stores nothing, a killed one goes on
+where it stopped.
 
 With a reranker, the protocol's rule turns scored pairs into a ranking; `answered` is the product's operating point,
 `Ranking.minimum`, under every protocol. Without one, see evaluation/peers/similarity.py. With a correlator it is the
@@ -33,7 +34,9 @@ from reranker.correlate import Correlator
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from reranker.rank import Occurrence, Ranking, Scored
 from reranker.search import Searcher
+from store import node_form
 from store.fingerprints import IndexIncomplete
+from store.node_form import FULL, NodeForm
 from store.plan import Pending
 from store.references import References
 from store.segment_ids import track_of
@@ -55,9 +58,10 @@ class Neural:
         calibration: Calibration | None = None,
         protocol: Protocol = STRICT,
         ranking: Ranking = Ranking(),
+        form: NodeForm = FULL,
     ) -> None:
         self.name, self.about = name, about
-        self._folder = folder / f"encoder-{encoder.digest[:16]}"
+        self._folder, self._form = folder / f"encoder-{encoder.digest[:16]}-{form.name}", form
         self._encoder, self._classifier, self._correlator = encoder, classifier, correlator
         self._calibration, self._protocol, self._ranking = calibration, protocol, ranking
         self._stored: References | None = None
@@ -68,11 +72,12 @@ class Neural:
         explained = repr(correlator.correlation) if correlator else ""
         self.facts: dict[str, Any] = {
             "digest": f"{version} {encoder.digest} {classifier_digest or similarity.RULE} {explained} {ranking} "
-            f"{calibration.digest if calibration else ''}",
+            f"{calibration.digest if calibration else ''} {form.name if classifier else ''}",
             "version": version,
             "system": encoder.system.name,
             "encoder": encoder.digest,
             "reranker": classifier_digest or None,
+            "node_form": form.name,
             "correlation": explained or None,
             "calibration": calibration.digest if calibration else None,
             "operating_point": self._bar,  # of a correlated peer it is told once it is open
@@ -129,8 +134,7 @@ class Neural:
         return References.open(
             self._folder, digest=encoder.digest, nodes=encoder.nodes, channels=encoder.channels,
             dimensions=encoder.dimensions, hop=encoder.grid.hop, segment_duration=encoder.grid.duration,
-            contrast=encoder.contrast,
-            read_only=read_only, verify=read_only,
+            contrast=encoder.contrast, form=self._form, read_only=read_only, verify=read_only,
         )  # fmt: skip
 
     def _store(self, pending: Pending, stored: References) -> None:
@@ -242,10 +246,14 @@ def load(
     encoder: Path,
     reranker: Path | None,
     correlated: bool = False,
+    whole: bool = False,
     protocol: Protocol = STRICT,
     device: str = "cpu",
 ) -> Neural:
-    """The peer of these checkpoints; CheckpointError where they cannot be used, or not with each other."""
+    """The peer of these checkpoints, with `whole` or compact node matrices.
+
+    CheckpointError where they cannot be used, or not with each other.
+    """
     allocator.keep_memory()
     loaded = Encoder(encoder, device=device)
     classifier, digest = None, ""
@@ -267,6 +275,7 @@ def load(
         correlator=correlator,
         calibration=calibration,
         protocol=protocol,
+        form=FULL if whole else node_form.shipped_for(loaded.digest),
     )
 
 

@@ -102,6 +102,16 @@ def _reranker(folder: Path, **options: Any) -> Peer:
     return _neural("asid-reranker", encode.shipped(), checkpoint.shipped(), about=about)(folder, **options)
 
 
+def _whole(folder: Path, **options: Any) -> Peer:
+    from encoder import encode
+    from reranker import checkpoint
+
+    about = "the same with whole node matrices instead of compact ones"
+    return _neural("asid-reranker-full", encode.shipped(), checkpoint.shipped(), about=about, whole=True)(
+        folder, **options
+    )
+
+
 def _candidates(folder: Path, **options: Any) -> Peer:
     from encoder import encode
 
@@ -129,13 +139,17 @@ def _audfprint(folder: Path, **options: Any) -> Peer:
     return Audfprint(folder)
 
 
-def _neural(name: str, encoder: Path, reranker: Path | None, *, about: str, correlated: bool = False) -> Opener:
+def _neural(
+    name: str, encoder: Path, reranker: Path | None, *, about: str, correlated: bool = False,
+    whole: bool = False,
+) -> Opener:  # fmt: skip
     def opened(folder: Path, **options: Any) -> Peer:
         from evaluation.peers.neural import load
 
         return load(
-            folder, name=name, about=about, encoder=encoder, reranker=reranker, correlated=correlated, **options
-        )
+            folder, name=name, about=about, encoder=encoder, reranker=reranker, correlated=correlated, whole=whole,
+            **options,
+        )  # fmt: skip
 
     return opened
 
@@ -143,6 +157,7 @@ def _neural(name: str, encoder: Path, reranker: Path | None, *, about: str, corr
 NAMED: dict[str, Opener] = {
     "asid": _shipped,
     "asid-reranker": _reranker,
+    "asid-reranker-full": _whole,
     "asid-candidates": _candidates,
     PUBLISHED: _published,
     "audfprint": _audfprint,

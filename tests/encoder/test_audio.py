@@ -195,6 +195,18 @@ def test_the_cut_of_an_mp3_without_a_header_cannot_be_told_and_a_whole_one_is_no
         assert 2.0 < len(audio.read(cut(whole))) / 16_000 < 3.5
 
 
+@needs_ffmpeg
+def test_an_mp3_without_a_header_that_begins_loud_is_decoded_to_its_end(tmp_path):
+    # libsndfile guesses 3.9 s from the first frame's bit rate, and would stop there.
+    noise = 0.3 * np.random.default_rng(0).standard_normal((10 * RATE, 2))
+    noise[RATE:] *= 0.0003
+    source = written(tmp_path / "a.wav", noise)
+    path = encoded(source, tmp_path / "a.mp3", "-write_xing", "0", "-q:a", "4", "-metadata", "title=Blue")
+    assert len(audio.read(path)) / 16_000 == pytest.approx(10.0, abs=0.1)
+    assert audio.info(path).duration == pytest.approx(10.0, abs=0.1)
+    assert audio.info(path).title == "Blue"
+
+
 def test_a_wav_written_into_a_pipe_announces_any_length_and_is_whole(tmp_path):
     path = written(tmp_path / "a.wav", stereo())
     data = bytearray(path.read_bytes())

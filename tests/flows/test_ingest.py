@@ -11,10 +11,10 @@ import time
 from contextlib import closing
 
 import numpy as np
-import pytest
 import soundfile
 
-from flows.ingest import _encoded, discover, ingest_catalogue
+from flows.ahead import encoded as encoded_ahead
+from flows.ingest import ingest_catalogue
 from flows.settings import Settings
 
 
@@ -56,7 +56,7 @@ def test_threads_end_though_nobody_takes_their_blocks():
         path = "x"
 
     before = threading.active_count()
-    with closing(_encoded([Track()] * 5, Endless(), workers=2)) as encoded:
+    with closing(encoded_ahead([Track()] * 5, Endless(), workers=2)) as encoded:
         for taken, (_, blocks) in enumerate(encoded):
             assert next(iter(blocks)) == 0
             assert threading.active_count() - before <= 3 + taken  # the one that is read and two ahead; a few stopping
@@ -64,15 +64,6 @@ def test_threads_end_though_nobody_takes_their_blocks():
     while threading.active_count() > before and time.monotonic() < until:
         time.sleep(0.05)
     assert threading.active_count() == before
-
-
-def test_files_are_discovered_by_suffix_in_order_and_in_subfolders(tmp_path):
-    for name in ("b.wav", "a/c.FLAC", "a/notes.txt", "a/._c.flac"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [p.name for p in discover([tmp_path])] == ["c.FLAC", "b.wav"]
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        discover([tmp_path / "x"])
 
 
 def test_after_kill_9_ingestion_goes_on_and_nothing_stored_is_lost(tmp_path, music):
@@ -83,8 +74,8 @@ def test_after_kill_9_ingestion_goes_on_and_nothing_stored_is_lost(tmp_path, mus
         wave[n] = 0.5
         soundfile.write(folder / f"{n}.flac", wave, rate)
     code = (
-        "import sys; from pathlib import Path; from flows import ingest; from flows.settings import Settings; "
-        "ingest.store_batch = ingest.store_batch.fn; "  # without Prefect, whose server would outlive the kill
+        "import sys; from pathlib import Path; from flows import ingest, workers; from flows.settings import Settings; "
+        "workers.store_batch = workers.store_batch.fn; "  # without Prefect, whose server would outlive the kill
         "ingest.ingest_catalogue.fn([Path(sys.argv[1])], Settings(data=Path(sys.argv[2]), workers=1), "
         "progress=lambda o, size, total: print(o.path.name, flush=True))"
     )

@@ -249,7 +249,7 @@ def test_a_rejected_reference_is_no_match_however_many_candidates_it_has(tmp_pat
 
 def test_a_candidate_without_node_matrix_is_named(tmp_path):
     searcher, store = by_hand(tmp_path, [[(0, 0, 1.0)]], Product(), candidates=1)
-    store._nodes.clear(0, 1)
+    store._nodes.clear(1)
     with pytest.raises(MissingNodeMatrix, match="1 of 1 node matrices are missing, first segment 0 of track"):
         searcher.score(encoding((0, 0, 1.0)))
 

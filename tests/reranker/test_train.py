@@ -80,7 +80,7 @@ def test_the_state_of_another_encoder_or_schedule_is_refused(trained, cache, enc
 def test_the_classifier_learns_a_batch_by_heart(cache, encoder, tmp_path):
     schedule = replace(SCHEDULE, learning_rate=3e-3)
     run = train._Run(cache, encoder, schedule, tmp_path, torch.device("cpu"))
-    sides = run._encoded(run._batch(0))
+    sides = train.encoded(run._batch(0), run.encoder)
     losses = [run._step(step, sides) for step in range(200)]
     # One right in three: always answering 1 / 3 costs -(log(1/3) + 2 log(2/3)) / 3 = 0.6365
     assert losses[0] > 0.6

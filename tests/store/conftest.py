@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from encoder.encoding import Encoding
+from store.fingerprints import IndexSettings
 from store.memory import MemoryReferences
 from store.references import References
 
@@ -80,8 +81,9 @@ def references(request, tmp_path):
         yield MemoryReferences(digest=digest, **SHAPES)
         return
     if request.param == "server" and not SERVER:
-        pytest.skip("ASID_TEST_MILVUS_URI names no Milvus server")
-    server = {"milvus_uri": SERVER, "alias": f"asid_{digest[:12]}"} if request.param == "server" else {}
+        pytest.skip("ASID_TEST_MILVUS_URI names no Milvus server; `make test-server` starts one")
+    index = IndexSettings(m=8, nlist=16, nprobe=16)  # of the kind that the server gets by default
+    server = {"milvus_uri": SERVER, "alias": f"asid_{digest[:12]}", "index": index} if request.param == "server" else {}
     with References.open(tmp_path / "data", digest=digest, **SHAPES, **server) as references:
         yield references
         references._fingerprints.drop()

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.fingerprints import Fingerprints, IndexIncomplete, IndexUnavailable
+from store.connection import IndexUnavailable
+from store.fingerprints import Fingerprints, IndexIncomplete
 from store.identity import IndexMismatch
 from store.segment_ids import segment_id, track_of
 
@@ -90,8 +91,8 @@ def require_consistent(references, block_of) -> None:
         ("Fingerprints.upsert", 2, ["1"]),  # the ledger knows the rows, Milvus has none
         ("Catalogue.stored", 2, ["1"]),  # Milvus has them, not yet called stored
         ("Fingerprints.delete", 1, ["1", "2", "3"]),  # called removed, still in Milvus
-        ("Nodes.clear", 1, ["1", "2", "3"]),  # out of Milvus, still in Zarr
-        ("Catalogue.cleared", 1, ["1", "2", "3"]),  # out of both, the ledger does not know
+        ("Nodes.clear", 4, ["1", "2", "3"]),  # out of Milvus, still in Zarr
+        ("Catalogue.cleared", 4, ["1", "2", "3"]),  # out of both, the ledger does not know
     ],
 )
 def test_a_killed_writer_leaves_what_is_stored_complete_and_the_rest_to_be_added(
@@ -123,10 +124,11 @@ def test_a_second_process_is_told_who_holds_the_index(tmp_path, open_references,
     holder = start(HOLDER, str(tmp_path / "data"))
     try:
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(IndexUnavailable, match="another process holds it: wait"):
-            open_references(read_only=True)
+        for read_only in (True, False):
+            with pytest.raises(IndexUnavailable, match="another process holds it: wait"):
+                open_references(read_only=read_only)
         with pytest.raises(IndexUnavailable, match="another process is writing to .*; wait for it to finish"):
-            open_references()
+            open_references(alone=True)
     finally:
         holder.communicate("", timeout=30)
     assert open_references().counts().stored == 0
@@ -165,10 +167,10 @@ def test_a_full_disk_loses_nothing_that_is_stored(files, encode, open_references
     references.add(first, [blocks[paths[0]]], duration=1.0)
     write_shard = references._nodes.write_shard
 
-    def full(row, *arrays):
-        if row >= 768:  # the second shard of the second track
+    def full(track, first, values):
+        if first >= 256:  # the second shard of the second track
             raise OSError(28, "No space left on device")
-        write_shard(row, *arrays)
+        write_shard(track, first, values)
 
     monkeypatch.setattr(references._nodes, "write_shard", full)
     with pytest.raises(OSError, match="No space left"):

@@ -54,7 +54,7 @@ def track(case):
         values = dict(
             number=number, path=case.reference, content_hash=f"{number:064x}", size=1, mtime_ns=1,
             title=f"{CURSED} {number}", artist="Kiln", isrc="QZES52600001", duration=40.0, state="stored", reason="",
-            digest="d" * 64, first_row=0, rows=1, segments=1, created=now, updated=now,
+            digest="d" * 64, rows=1, segments=1, claimed_by=None, claimed_until=None, created=now, updated=now,
         )  # fmt: skip
         return Track(**{**values, **changes})
 

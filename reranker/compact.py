@@ -1,0 +1,70 @@
+"""Compact node matrices: fit the form in which a catalogue keeps them to an encoder, and measure what it costs.
+
+The basis comes from node matrices of both views of training pairs, clean references and queries under other music; the
+cost is measured on pairs of the validation split, with the reranker that reads them: AUROC of true against all wrong
+pairs, and how often the true reference scores highest, with the whole node matrices of the references and with what
+the compact form gives back. Query node matrices are never stored and stay whole.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from encoder.encode import Encoder
+from encoder.training.pairs import PairMaker
+from encoder.training.stem_cache import StemCache
+from reranker import train
+from reranker.cross_attention import CrossAttention
+from store.node_form import CompactForm, NodeForm
+
+COORDINATES = 64  # 32 nodes of 64 bytes are 2 KiB
+_SEED = 9_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a form costs on validation pairs."""
+
+    form: str
+    bytes: int  # of a segment's node matrix
+    auroc: float
+    hit_rate_1: float
+
+
+def fit(cache: StemCache, encoder: Encoder, *, coordinates: int = COORDINATES, pairs: int = 384) -> CompactForm:
+    """The compact form of this encoder's node matrices, from training pairs."""
+    sides = train.encoded(_maker(cache, encoder, "train").batch(0, pairs), encoder)
+    nodes = torch.cat([sides.references, sides.queries]).flatten(0, 1)
+    return CompactForm.fit(nodes.cpu().numpy(), coordinates=coordinates, digest=encoder.digest)
+
+
+def cost(
+    cache: StemCache, encoder: Encoder, classifier: CrossAttention, forms: list[NodeForm], *, pairs: int = 384
+) -> list[Cost]:
+    """What each form costs on the same validation pairs."""
+    sides = train.encoded(_maker(cache, encoder, "validation").batch(0, pairs), encoder)
+    return [_cost(form, sides, encoder, classifier) for form in forms]
+
+
+def _cost(form: NodeForm, sides: train.Sides, encoder: Encoder, classifier: CrossAttention) -> Cost:
+    kept = form.kept(sides.references.cpu().numpy().astype(np.float16))
+    references = torch.from_numpy(form.whole(kept)).float().to(sides.references.device)
+    with torch.inference_mode():
+        # A search has the fingerprints of candidates from their stored node matrices too.
+        fingerprints = encoder.network.fingerprints(references)
+    changed = replace(sides, references=references, reference_fingerprints=fingerprints)
+    scores = train.logits(classifier, changed)
+    return Cost(
+        form=form.name,
+        bytes=kept[0].nbytes,
+        auroc=train.auroc(scores, sides.tracks),
+        hit_rate_1=train.first(scores),
+    )
+
+
+def _maker(cache: StemCache, encoder: Encoder, split: str) -> PairMaker:
+    system = encoder.system
+    return PairMaker(
+        cache, system.pairing, system.grid, n_fft=system.front_end.n_fft, split=split, seed=_SEED
+    )  # fmt: skip

@@ -1,0 +1,44 @@
+"""The compact form is fitted to an encoder, and its cost is that of the reranker that reads it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from reranker import compact, train
+from reranker.cross_attention import CrossAttention, CrossAttentionConfig
+from store.node_form import FULL, CompactForm
+
+
+@pytest.fixture
+def classifier(encoder):
+    torch.manual_seed(0)
+    config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True)
+    return CrossAttention(config).eval()
+
+
+def test_all_coordinates_cost_nothing_and_one_costs_much(cache, encoder, classifier):
+    every, one = (compact.fit(cache, encoder, coordinates=count, pairs=6) for count in (encoder.channels, 1))
+    full, fine, coarse = compact.cost(cache, encoder, classifier, [FULL, every, one], pairs=6)
+    assert (full.bytes, fine.bytes, coarse.bytes) == (
+        2 * encoder.nodes * encoder.channels,
+        encoder.nodes * encoder.channels,
+        encoder.nodes,
+    )
+    sides = train.encoded(compact._maker(cache, encoder, "validation").batch(0, 6), encoder)
+    scores = train.logits(classifier, sides)
+
+    def off(form):
+        references = torch.from_numpy(form.whole(form.kept(sides.references.numpy()))).float()
+        changed = replace(sides, references=references)
+        return (train.logits(classifier, changed) - scores).abs().mean().item()
+
+    assert off(every) < off(one) / 5
+    assert full.auroc == pytest.approx(train.auroc(scores, sides.tracks), abs=1e-3)
+
+
+def test_the_form_belongs_to_the_encoder_and_is_the_same_every_time(cache, encoder):
+    first, second = (compact.fit(cache, encoder, coordinates=4, pairs=6) for _ in range(2))
+    assert isinstance(first, CompactForm)
+    assert first.name == second.name
+    assert first.digest == encoder.digest
