@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-server lint bench bench-server clean
+.PHONY: demo test test-server audit lint bench bench-server clean
 
 demo: $(READY)  ## render a small catalogue, ingest it, find what was sampled
 	$(BIN)/asid demo
@@ -15,6 +15,11 @@ test: lint  ## ruff, import rules, tests
 test-server: $(READY)  ## the store's contract and the whole path against a real Milvus server, which it starts
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,server-test]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.milvus_server $(BIN)/python -m pytest tests/store/test_references.py tests/store/test_index.py tests/server
+
+audit: $(READY)  ## known vulnerabilities of the pins
+	$(BIN)/python -m pip check
+	test -x $(VENV)/audit/bin/pip-audit || ($(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet pip-audit==2.10.1)
+	$(VENV)/audit/bin/python .ci/audit.py constraints.txt
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -34,7 +39,7 @@ bench-server: $(READY)  ## recall and speed of a Milvus server up to a million s
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v[:2] != (3, 11) and f"Python {v[0]}.{v[1]} found, 3.11 needed: make PYTHON=/path/to/python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,cluster]'
 	touch $@
 
 clean:

@@ -42,6 +42,7 @@ def running() -> Iterator:
         from milvus import MilvusServer, MilvusServerConfig
     except ImportError as error:
         raise ServerUnavailable("the milvus package is missing; pip install -e '.[server-test]'") from error
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that whoever is terminated stops the server
     with tempfile.TemporaryDirectory(prefix="asid-milvus-", ignore_cleanup_errors=True) as folder:
         config = MilvusServerConfig(data_dir=folder, proxy_port=_free_port())
         for component in _COMPONENTS:  # they find each other here, not at the address of the network card
@@ -90,7 +91,6 @@ def _wait(server) -> None:
 
 def main() -> int:
     """Run a command beside a server; without one where it cannot start, so that tests say what they skip."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with standalone() as uri:
             return subprocess.run(sys.argv[1:], env={**os.environ, "ASID_TEST_MILVUS_URI": uri}).returncode

@@ -16,6 +16,7 @@ from encoder import audio, checkpoint, contrast, segments
 from encoder.contrast_network import LearnedContrast
 from encoder.encoding import Encoding, join
 from encoder.gnn import GraphNetwork, Stage
+from encoder.limits import DEFAULT, Limits
 from encoder.published import Published
 from encoder.segments import Block, SegmentGrid
 from encoder.spectrogram import FrontEnd, LogFrequency, LogMel
@@ -35,12 +36,14 @@ def shipped() -> Path:
 class Encoder:
     """A trained system, ready to encode tracks on one device."""
 
-    def __init__(self, path: Path | None = None, *, device: str = "cpu", batch: int = 64) -> None:
-        """Load the checkpoint at `path`, or the shipped one; raises CheckpointError."""
+    def __init__(
+        self, path: Path | None = None, *, device: str = "cpu", batch: int = 64, limits: Limits = DEFAULT
+    ) -> None:  # fmt: skip
+        """Load the checkpoint at `path`, or the shipped one; raises CheckpointError. `limits` hold for its files."""
         loaded = checkpoint.load(path or shipped(), *KINDS)
         self.system: System = loaded.config
         self.digest, self.provenance = loaded.digest, loaded.provenance
-        self.device, self.batch = torch.device(device), batch
+        self.device, self.batch, self.limits = torch.device(device), batch, limits
         self.network = loaded.restore(self.system.build()).to(self.device)
         grid = self.system.grid
         self.front_end = FrontEnd(self.system.front_end, sample_rate=grid.sample_rate, frame_hop=grid.frame_hop)
@@ -56,7 +59,7 @@ class Encoder:
 
     def blocks(self, path: Path) -> Iterator[Encoding]:
         """Consecutive encodings of a file of any length, at least one; raises AudioError."""
-        return self.encode_stream(audio.stream(path, sample_rate=self.grid.sample_rate))
+        return self.encode_stream(audio.stream(path, sample_rate=self.grid.sample_rate, limits=self.limits))
 
     def encode(self, path: Path) -> Encoding:
         """The whole file as one encoding; raises AudioError."""

@@ -40,7 +40,8 @@ class _Ahead:
 
     def __init__(self, items: Iterator[Encoding]) -> None:
         self._items, self._queue, self._stopped = items, Queue(_WAITING), threading.Event()
-        threading.Thread(target=self._work, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     def __iter__(self) -> Iterator[Encoding]:
         while True:
@@ -52,8 +53,12 @@ class _Ahead:
             yield item
 
     def stop(self) -> None:
-        """Give up what was not taken; the block that is being worked on is finished by itself."""
+        """Give up what was not taken, once the block that is being worked on is finished.
+
+        A thread left inside PyTorch at the end of the process would abort it.
+        """
         self._stopped.set()
+        self._thread.join()
 
     def _work(self) -> None:
         try:

@@ -23,7 +23,7 @@ from store.references import References
 def encoder(settings: Settings) -> Encoder:
     """The encoder that the settings name; raises CheckpointError, and ValueError for a device that is not there."""
     allocator.keep_memory()
-    return Encoder(settings.encoder, device=usable(settings.device))
+    return Encoder(settings.encoder, device=usable(settings.device), limits=settings.limits)
 
 
 def usable(device: str) -> str:

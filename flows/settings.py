@@ -15,6 +15,9 @@
     threshold = 0.5
     false_alarms = 0.05    # share of sample-free queries that may be answered
 
+    [limits]
+    duration = 7200        # seconds of audio that one file may hold
+
 Addresses may also come from ASID_DATA, ASID_MILVUS_URI and ASID_LEDGER_URL; secrets only from the environment
 (ASID_MILVUS_TOKEN). Flow runs of a deployment read the file that ASID_SETTINGS names; ASID_LOG=json gives one JSON
 object per line.
@@ -27,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from encoder.limits import Limits
 from reranker.rank import Ranking
 from store.fingerprints import IndexSettings
 
@@ -50,6 +54,7 @@ class Settings:
     runner: Literal["threads", "processes", "dask"] = "threads"  # flows/workers.py
     dask_address: str | None = None  # None: a cluster of `workers` processes on this machine, for the run
     ranking: Ranking = Ranking()
+    limits: Limits = Limits()
     index: IndexSettings = IndexSettings()
 
     def __post_init__(self) -> None:
@@ -70,7 +75,7 @@ class Settings:
 def load(file: Path | None = None, *, ranking: Mapping[str, Any] | None = None, **given: Any) -> Settings:
     """Settings from the file, then the environment, then what is given; None means "not given"."""
     table = tomllib.loads(_text(file)) if file else {}
-    for name, kind in (("ranking", Ranking), ("index", IndexSettings)):
+    for name, kind in (("ranking", Ranking), ("index", IndexSettings), ("limits", Limits)):
         if name in table:
             table[name] = _built(kind, table[name], f"[{name}] of {file}")
     table |= {key: os.environ[name] for key, name in _ENVIRONMENT.items() if os.environ.get(name)}

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from encoder import systems as recipes
+from encoder.limits import printable
 from evaluation.pages import tables
 from flows import assembly
 from flows.settings import Settings
@@ -105,7 +106,7 @@ def summary_text(summary: "Summary") -> str:
     counts = ", ".join(f"{len(summary.having(state))} {state}" for state in ("stored", "skipped", "failed"))
     rate = summary.audio_seconds / max(summary.seconds, 1e-9)
     spent = f"{summary.audio_seconds / 60:.1f} min of audio in {summary.seconds:.1f} s"
-    failures = [f"  failed  {o.path}: {o.reason}" for o in summary.having("failed")]
+    failures = [f"  failed  {printable(str(o.path))}: {o.reason}" for o in summary.having("failed")]
     return "\n".join([f"{counts}; {spent} ({rate:.0f} x real time)" if summary.audio_seconds else counts, *failures])
 
 

@@ -29,6 +29,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from encoder import audio
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
+from encoder.limits import Limits
 from flows import assembly
 from flows.ahead import encoded
 from flows.settings import Settings
@@ -152,20 +153,20 @@ def _stored(
     try:
         with closing(encoded(claimed, encoder, workers)) as blocks_of:
             for pending, blocks in blocks_of:
-                if outcome := _store(pending, blocks, references):
+                if outcome := _store(pending, blocks, references, encoder.limits):
                     tell(outcome)
                     yield outcome
     finally:
         torch.set_num_threads(threads)
 
 
-def _store(pending: Pending, blocks: Iterable[Encoding], references: References) -> Outcome | None:
+def _store(pending: Pending, blocks: Iterable[Encoding], references: References, limits: Limits) -> Outcome | None:
     """One track into Zarr, Milvus and ledger; what cannot be used is a failed row with its reason.
 
     None where this worker was so slow that another one has taken the track over.
     """
     try:
-        tags = audio.info(pending.path)
+        tags = audio.info(pending.path, limits=limits)
         track = references.add(
             pending, blocks, duration=tags.duration, title=tags.title, artist=tags.artist, isrc=tags.isrc
         )

@@ -1,5 +1,6 @@
 """The data directory: where each part lies in it, and how processes share it or one holds it for itself."""
 
+import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,3 +34,17 @@ def held(directory: Path, *, alone: bool = False) -> Iterator[None]:
         except BlockingIOError as error:
             raise IndexUnavailable(f"another process is writing to {directory}; wait for it to finish") from error
         yield
+
+
+@contextmanager
+def room(while_what: str) -> Iterator[None]:
+    """Tell a full disk in one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            f"{error.strerror} while {while_what}: {error.filename or 'the data directory'}; free some space and run "
+            "the same command again, nothing stored is lost"
+        ) from error

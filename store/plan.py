@@ -7,6 +7,7 @@ was removed stays out, unless ``retry``. What another worker is encoding is left
 """
 
 import hashlib
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,8 @@ def content_hash(path: Path) -> str:
 def _look(path: Path, known: Track | None) -> _File:
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe may wait for ever
+            return _File(path=path, reason="is no regular file, expected an audio file")
         same = known is not None and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns)
         content = known.content_hash if same else content_hash(path)
     except OSError as error:

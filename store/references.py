@@ -17,7 +17,7 @@ import numpy as np
 from encoder.encoding import Encoding
 from store.catalogue import Catalogue, Track
 from store.check import checked
-from store.directory import INDEX_FOLDER, LEDGER_FILE, NODES_FOLDER, held
+from store.directory import INDEX_FOLDER, LEDGER_FILE, NODES_FOLDER, held, room
 from store.directory import ledger_url as directory_ledger_url
 from store.fingerprints import Fingerprints, IndexSettings
 from store.identity import Identity
@@ -119,7 +119,7 @@ class References(Stored):
         ``blocks`` raises passes through, and in every case the track stays pending and nothing else is touched.
         """
         number, claims = pending.number, self.catalogue.claims
-        with self._writing:
+        with self._writing, room(f"track {number} was stored"):
             if self.catalogue.track(number).state != "pending":
                 self.catalogue.pending(number)
             claims.require(number)

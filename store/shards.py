@@ -7,9 +7,11 @@ chunk, which ends with a CRC-32C of its own. Both are checked: bytes that have c
 """
 
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+_PAIR = struct.Struct("<QQ")
 _ABSENT = 2**64 - 1  # offset of a chunk that was never written
 _CHECKSUM_BYTES = 4
 _REQUESTS = 32  # shards of an object store read at the same time
@@ -52,7 +55,7 @@ class Request:
     """Chunks wanted of one shard."""
 
     key: str
-    chunks: NDArray[np.int64]
+    chunks: Sequence[int]  # numbers in the shard, rising
 
 
 class Shards(Protocol):
@@ -64,22 +67,23 @@ class Shards(Protocol):
 
 def read_rows(shards: Shards, tracks: NDArray[np.int64], positions: NDArray[np.int64], layout: Layout) -> NDArray:
     """Rows (len(tracks), *row_shape) of an array; zeros where nothing was written. DamagedStore."""
-    values = np.zeros((len(tracks), *layout.row_shape), layout.dtype)
     if not len(tracks):
-        return values
-    flat = values.reshape(len(tracks), -1)
-    chunk_of = positions % layout.shard_rows // layout.chunk_rows
-    groups = _groups(tracks, positions // layout.shard_rows)
-    requests = [
-        Request(key=layout.key(tracks[g[0]], positions[g[0]] // layout.shard_rows), chunks=np.unique(chunk_of[g]))
-        for g in groups
-    ]
-    for group, request, chunks in zip(groups, requests, shards.read(requests, layout)):
-        for chunk, content in chunks.items():
-            here = group[chunk_of[group] == chunk]
-            rows = np.frombuffer(_checked(content, request.key), layout.dtype).reshape(layout.chunk_rows, -1)
-            flat[here] = rows[positions[here] % layout.chunk_rows]
-    return values
+        return np.zeros((0, *layout.row_shape), layout.dtype)
+    number = positions // layout.chunk_rows  # of the chunk in its track, through all shards
+    order = np.lexsort((number, tracks))
+    new = np.r_[True, (np.diff(tracks[order]) != 0) | (np.diff(number[order]) != 0)]
+    chunk_of = np.empty(len(order), np.int64)
+    chunk_of[order] = np.cumsum(new) - 1
+    first = order[new]  # a row of each chunk
+    requests = list(_requests(tracks[first], number[first], layout))
+    content = np.zeros((len(first), layout.chunk_rows, *layout.row_shape), layout.dtype)
+    flat, place = content.reshape(len(first), -1).view(np.uint8), 0
+    for request, found in zip(requests, shards.read(requests, layout)):
+        for chunk in request.chunks:
+            if chunk in found:
+                flat[place] = np.frombuffer(_checked(found[chunk], request.key), np.uint8)
+            place += 1
+    return content[chunk_of, positions % layout.chunk_rows]
 
 
 class LocalShards:
@@ -128,19 +132,21 @@ class RemoteShards:
         return {chunk: bytes(content) for chunk, content in zip(places, found, strict=True)}
 
 
-def _groups(tracks: NDArray[np.int64], shard_of: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Positions of the rows of each shard."""
-    order = np.lexsort((shard_of, tracks))
-    new = (np.diff(tracks[order]) != 0) | (np.diff(shard_of[order]) != 0)
-    return np.split(order, np.flatnonzero(new) + 1)
+def _requests(tracks: NDArray[np.int64], number: NDArray[np.int64], layout: Layout) -> Iterator[Request]:
+    """One for each shard; chunks come by track, then number."""
+    shard, chunk = np.divmod(number, layout.shard_rows // layout.chunk_rows)
+    starts = np.flatnonzero(np.r_[True, (np.diff(tracks) != 0) | (np.diff(shard) != 0)]).tolist()
+    for start, end in pairwise([*starts, len(tracks)]):
+        yield Request(key=layout.key(int(tracks[start]), int(shard[start])), chunks=chunk[start:end].tolist())
 
 
 def _places(index: bytes, request: Request, layout: Layout) -> dict[int, tuple[int, int]]:
     """Offset and length of each wanted chunk that was written."""
     if len(index) < layout.index_bytes:
         raise _damaged(request.key)
-    pairs = np.frombuffer(_checked(index, request.key), "<u8").reshape(-1, 2)[request.chunks].tolist()
-    return {int(c): (offset, length) for c, (offset, length) in zip(request.chunks, pairs) if offset != _ABSENT}
+    pairs = _checked(index, request.key)
+    places = {chunk: _PAIR.unpack_from(pairs, _PAIR.size * chunk) for chunk in request.chunks}
+    return {chunk: place for chunk, place in places.items() if place[0] != _ABSENT}
 
 
 def _checked(content: bytes, key: str) -> bytes:

@@ -34,13 +34,14 @@ def music(tmp_path):
     return folder
 
 
-def test_a_full_disk_is_told_in_one_line_and_loses_nothing(asid, small_disk, music):
-    data = small_disk / "data"
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(asid, small_disk, music, tmp_path):
+    data, settings = small_disk / "data", tmp_path / "settings.toml"
+    settings.write_text('node_form = "full"')
 
     def counts():
-        return json.loads(asid("info", "--data", data, "--json", limit=120).output)["catalogue"]
+        return json.loads(asid("info", "--data", data, "--settings", settings, "--json", limit=120).output)["catalogue"]
 
-    full = asid("ingest", music, "--data", data, "--json", limit=300)
+    full = asid("ingest", music, "--data", data, "--settings", settings, "--json", limit=300)
     told = [line for line in full.errors.splitlines() if line.startswith("asid: ")]
     assert full.status == 1, full.errors[-500:]
     assert len(told) == 1
@@ -51,7 +52,7 @@ def test_a_full_disk_is_told_in_one_line_and_loses_nothing(asid, small_disk, mus
     assert before["failed"] == 0  # the file is not to blame
 
     subprocess.run(["mount", "-o", "remount,size=120m", small_disk], check=True)
-    again = asid("ingest", music, "--data", data, "--json", limit=300)
+    again = asid("ingest", music, "--data", data, "--settings", settings, "--json", limit=300)
     assert again.status == 0, again.errors[-500:]
     summary = json.loads(again.output)
     assert (summary["skipped"], summary["stored"], summary["failed"]) == (

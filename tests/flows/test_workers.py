@@ -71,8 +71,11 @@ def test_another_process_than_this_one_needs_a_milvus_server(tmp_path):
         Settings(data=tmp_path, runner="thread")
 
 
-def test_a_killed_worker_loses_nothing_and_the_rest_is_stored_by_another(tmp_path, noise, milvus):
-    settings = Settings(data=tmp_path / "data", runner="processes", workers=1, milvus_uri=milvus)
+@pytest.mark.parametrize("runner", ["processes", "dask"])
+def test_a_killed_worker_loses_nothing_and_the_rest_is_stored_by_another(tmp_path, noise, milvus, runner):
+    if runner == "dask":
+        pytest.importorskip("prefect_dask", reason="prefect-dask is not installed (extra `cluster`)")
+    settings = Settings(data=tmp_path / "data", runner=runner, workers=1, milvus_uri=milvus)
     killed = []
 
     def kill_one():
