@@ -78,7 +78,9 @@ class Grown:
     def open(cls, folder: Path, uri: str, tracks: Tracks, largest: int) -> "Grown":
         """Nothing stored yet; room for ``largest`` segments and a track."""
         digest = uuid.uuid4().hex
-        files = [folder / "audio" / f"{number}.wav" for number in range(largest // SEGMENTS + 2)]
+        files = [
+            folder / "audio" / f"{number}.wav" for number in range(3 * largest // SEGMENTS + 2)
+        ]  # real tracks may be short
         files[0].parent.mkdir()
         for file in files:
             file.write_text(file.name)

@@ -16,6 +16,7 @@ from reranker.search import Searcher
 from store import models
 from store import node_form as node_forms
 from store.catalogue import Track
+from store.identity import Identity
 from store.node_form import NodeForm
 from store.references import References
 
@@ -62,6 +63,21 @@ def references(
         verify=verify,
         beside=beside,
         alone=alone,
+    )
+
+
+def identity(settings: Settings, made_by: Encoder) -> Identity:
+    """What this encoder would write with these settings."""
+    return Identity(
+        digest=made_by.digest,
+        nodes=made_by.nodes,
+        channels=made_by.channels,
+        dimensions=made_by.dimensions,
+        hop=made_by.grid.hop,
+        segment_duration=made_by.grid.duration,
+        contrast_frames=made_by.contrast[0],
+        semitones=made_by.contrast[1],
+        node_form=node_form(settings, made_by).name,
     )
 
 

@@ -126,6 +126,22 @@ def info(systems: bool, health: bool, as_json: bool, **given) -> None:
     click.echo(json.dumps(facts, indent=2) if as_json else show.facts_text(facts))
 
 
+@main.command()
+@click.option("--tracks", type=click.IntRange(1), required=True, help="Recordings in the catalogue.")
+@click.option("--minutes", type=float, default=3.5, show_default=True, help="Of one, on average.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@catalogue_options
+def plan(tracks: int, minutes: float, as_json: bool, **given) -> None:
+    """Say what a catalogue of that size needs: memory, disk, hours, machines, and what it costs in recall."""
+    settings = read_settings(**given)
+    from flows import assembly, show
+    from store import capacity
+
+    identity = assembly.identity(settings, assembly.encoder(settings))
+    need = capacity.plan(identity, tracks=tracks, minutes=minutes, m=settings.index.m)
+    click.echo(json.dumps(asdict(need), indent=2) if as_json else show.need_text(need))
+
+
 @main.group()
 def prepare() -> None:
     """Make training material."""

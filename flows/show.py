@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # flows.ingest imports prefect, which `asid info` can do with
     from evaluation.run import Step
     from flows.ingest import Outcome, Summary
     from flows.ingest import Progress as IngestProgress
+    from store.capacity import Need
 
 _PACKAGES = ("asid", "torch", "pymilvus", "milvus-lite", "zarr", "prefect", "dgl", "soundfile", "soxr")
 
@@ -149,6 +150,31 @@ def info(settings: Settings) -> dict[str, Any]:
         return facts | {"beside": {model.digest[:12]: f"{model.counts.stored} tracks" for model in beside}}
     except FileNotFoundError:
         return facts | {"catalogue": None}
+
+
+def need_text(need: "Need") -> str:
+    """What a catalogue needs, a line each."""
+    expected, low, high = (f"{100 * share:.0f} %" for share in need.recall)
+    beyond = "" if need.measured else "; beyond what was measured, the line drawn on"
+    rows = {
+        "audio": f"{need.tracks:,} tracks, {need.hours:,.0f} h",
+        "segments": f"{need.segments:,}",
+        "Milvus": f"{_bytes(need.milvus_quantised)} quantised (CPU or GPU), {_bytes(need.milvus_raw)} as they are",
+        "Zarr": f"{_bytes(need.zarr_compact)} with compact node matrices, {_bytes(need.zarr_full)} with whole ones",
+        "ledger": _bytes(need.ledger),
+        "ingestion": f"{need.worker_hours:,.1f} h on one core; n workers need an n-th; not measured on a GPU",
+        "topology": need.topology,
+        "on the list": f"{expected} of right references ({low} to {high}{beyond})",
+    }
+    return "\n".join(f"{name:<12} {value}" for name, value in rows.items())
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
 
 
 def facts_text(facts: dict[str, Any], indent: str = "") -> str:

@@ -1,0 +1,95 @@
+"""Capacity: what a catalogue of a given size needs, before anything is bought.
+
+Bytes follow from the shapes that the encoder writes; an inverted index with product quantisation keeps of a fingerprint
+its codes and its id, on a CPU as on a GPU. What cannot be computed was measured, and says where: the time an ingestion
+takes, the size from which Milvus Lite is slow, and how many right references a growing catalogue crowds off the short
+list.
+"""
+
+import math
+from dataclasses import dataclass
+
+from store.identity import Identity
+
+_ID_BYTES = 8
+_COMPACT_BYTES = 64  # of a node
+_LEDGER_BYTES = 620  # of a row with its indexes; SQLite had 603 for each of 20,000
+_CHECKSUMS = 1.02  # indexes and checksums of Zarr, and what pads a track's last chunk
+
+LITE = 200_000  # segments to which Milvus Lite suits (docs/scale.md)
+_STANDALONE_BYTES, _GPU_BYTES = 48 << 30, 64 << 30  # of one machine's or one GPU's memory, left for the index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the plan takes from measurements; docs/scale.md has the commands."""
+
+    speed: float = 130.0  # seconds of audio a second, by one worker of two threads on one core
+    recall: float = 0.80  # of the short list, at `at` segments
+    at: float = 10_000.0
+    slope: float = -0.1  # of the recall, for each factor of ten
+    error: float = 0.1  # of the recall
+    reach: float = 10_000_000.0  # segments up to which it was measured; beyond, the line is drawn on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What a catalogue needs."""
+
+    tracks: int
+    hours: float  # of audio
+    segments: int  # vectors in Milvus
+    milvus_raw: int  # bytes
+    milvus_quantised: int  # bytes, on a CPU or a GPU
+    zarr_full: int  # bytes, with whole node matrices
+    zarr_compact: int
+    ledger: int
+    worker_hours: float  # of ingestion, on workers of one core
+    topology: str
+    recall: tuple[float, float, float]  # of the short list: expected, low, high
+    measured: bool  # whether the recall lies within what was measured
+
+
+def plan(identity: Identity, *, tracks: int, minutes: float, m: int = 64, measured: Measured = Measured()) -> Need:
+    """The need of so many tracks of so many minutes; ValueError for none."""
+    if tracks < 1 or not minutes > 0:
+        raise ValueError(f"{tracks} tracks of {minutes} minutes, expected at least one of more than 0")
+    hops = math.ceil(60 * minutes / identity.hop)
+    segments = tracks * max(1, hops - math.ceil(identity.segment_duration / identity.hop) + 1)
+    row = 2 * identity.dimensions + identity.contrast_frames * identity.semitones
+    quantised = segments * (m + _ID_BYTES)
+    return Need(
+        tracks=tracks,
+        hours=tracks * minutes / 60,
+        segments=segments,
+        milvus_raw=segments * (4 * identity.dimensions + _ID_BYTES),
+        milvus_quantised=quantised,
+        zarr_full=_zarr(tracks * hops, row + 2 * identity.nodes * identity.channels),
+        zarr_compact=_zarr(tracks * hops, row + _COMPACT_BYTES * identity.nodes),
+        ledger=tracks * _LEDGER_BYTES,
+        worker_hours=tracks * minutes / 60 / measured.speed,
+        topology=topology(segments, quantised),
+        recall=_recall(segments, measured),
+        measured=segments <= measured.reach,
+    )
+
+
+def topology(segments: int, quantised: int) -> str:
+    """The smallest installation that holds the index."""
+    if segments <= LITE:
+        return "Milvus Lite, nothing to start (deploy/settings/laptop.toml)"
+    if quantised <= _STANDALONE_BYTES:
+        return "Milvus standalone, IVF_PQ in memory (deploy/settings/server.toml)"
+    if quantised <= _GPU_BYTES:
+        return "Milvus standalone with one GPU of 80 GB, GPU_IVF_PQ (deploy/compose.yaml)"
+    nodes = math.ceil(quantised / _GPU_BYTES)
+    return f"Milvus Distributed, {nodes} query nodes with a GPU of 80 GB each (deploy/milvus-values.yaml)"
+
+
+def _zarr(rows: int, row_bytes: int) -> int:
+    return int(rows * row_bytes * _CHECKSUMS)
+
+
+def _recall(segments: int, measured: Measured) -> tuple[float, float, float]:
+    expected = measured.recall + measured.slope * max(0.0, math.log10(segments / measured.at))
+    return tuple(min(1.0, max(0.0, expected + off)) for off in (0.0, -measured.error, measured.error))
