@@ -28,7 +28,7 @@ from benchmarks import milvus_server
 from benchmarks.walks import DIMENSIONS, SEGMENTS, Tracks, noisy, tiled, walks
 from encoder.encoding import Encoding
 from store.candidates import Candidates
-from store.fingerprints import Fingerprints
+from store.fingerprints import Fingerprints, IndexSettings
 from store.references import References
 from store.rescore import rescore
 from store.segment_ids import segment_id
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="segments")
     parser.add_argument("--lite-to", type=int, default=100_000, help="largest size tried with Milvus Lite")
     parser.add_argument("--music", type=Path, help="data directory whose fingerprints are tiled")
+    parser.add_argument("--nprobe", type=int, default=IndexSettings().nprobe, help="cells visited per query")
     parser.add_argument("--uri", help="Milvus server to use")
     arguments = parser.parse_args()
     with ExitStack() as parts:
@@ -51,7 +52,8 @@ def main() -> None:
         server = None if arguments.uri else parts.enter_context(milvus_server.running())
         uri = arguments.uri or f"http://127.0.0.1:{server.listen_port}"
         tracks = tiled(arguments.music) if arguments.music else walks()
-        grown = parts.enter_context(Grown.open(folder, uri, tracks, max(arguments.sizes)))
+        index = IndexSettings(nprobe=arguments.nprobe)
+        grown = parts.enter_context(Grown.open(folder, uri, tracks, max(arguments.sizes), index))
         rows = []
         for size in sorted(arguments.sizes):
             rows.append(measured(grown, size, lite=size <= arguments.lite_to))
@@ -75,7 +77,9 @@ class Grown:
     size: int = 0
 
     @classmethod
-    def open(cls, folder: Path, uri: str, tracks: Tracks, largest: int) -> "Grown":
+    def open(
+        cls, folder: Path, uri: str, tracks: Tracks, largest: int, index: IndexSettings | None = None
+    ) -> "Grown":  # fmt: skip
         """Nothing stored yet; room for ``largest`` segments and a track."""
         digest = uuid.uuid4().hex
         files = [
@@ -84,9 +88,8 @@ class Grown:
         files[0].parent.mkdir()
         for file in files:
             file.write_text(file.name)
-        references = References.open(
-            folder / "server", digest=digest, **SHAPES, milvus_uri=uri, alias=f"scale_{digest}"
-        )
+        where = {"milvus_uri": uri, "alias": f"scale_{digest}", "index": index}
+        references = References.open(folder / "server", digest=digest, **SHAPES, **where)
         lite = Fingerprints.open(str(folder / "lite.db"), references.identity, catalogue="lite")
         vectors = np.empty((largest + 100 * SEGMENTS, DIMENSIONS), np.float32)
         return cls(
