@@ -12,9 +12,10 @@ demo: $(READY)  ## render a small catalogue, ingest it, find what was sampled
 test: lint  ## ruff, import rules, tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-test-server: $(READY)  ## the store's contract and the whole path against a real Milvus server, which it starts
+test-server: $(READY)  ## contract, whole path and faults against a real Milvus server, which it starts
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,server-test]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.milvus_server $(BIN)/python -m pytest tests/store/test_references.py tests/store/test_index.py tests/server
+	ASID_DRILLS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/drills/test_server_kills.py
 
 audit: $(READY)  ## known vulnerabilities of the pins
 	$(BIN)/python -m pip check
