@@ -155,7 +155,7 @@ def info(settings: Settings) -> dict[str, Any]:
 def need_text(need: "Need") -> str:
     """What a catalogue needs, a line each."""
     expected, low, high = (f"{100 * share:.0f} %" for share in need.recall)
-    beyond = "" if need.measured else "; beyond what was measured, the line drawn on"
+    beyond = "" if need.measured else "; drawn on beyond what was measured"
     rows = {
         "audio": f"{need.tracks:,} tracks, {need.hours:,.0f} h",
         "segments": f"{need.segments:,}",

@@ -156,7 +156,7 @@ def test_the_rows_of_an_encoding_must_agree():
 
 def test_audio_is_asked_for_at_the_rate_of_the_grid(encoder, tmp_path, monkeypatch):
     asked, stream = [], audio.stream
-    monkeypatch.setattr(audio, "stream", lambda path, sample_rate: asked.append(sample_rate) or stream(path))
+    monkeypatch.setattr(audio, "stream", lambda path, sample_rate, limits: asked.append(sample_rate) or stream(path))
     soundfile.write(tmp_path / "a.wav", music(1), RATE)
     encoder.encode(tmp_path / "a.wav")
     assert asked == [RATE]

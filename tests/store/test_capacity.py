@@ -37,14 +37,16 @@ def test_the_topology_is_the_smallest_that_holds_the_index(tracks, topology):
     assert capacity.plan(IDENTITY, tracks=tracks, minutes=3.5).topology.startswith(topology)
 
 
-def test_recall_falls_by_the_slope_for_each_factor_of_ten_and_says_where_it_was_not_measured():
-    measured = Measured(recall=0.8, at=413, slope=-0.1, error=0.05, reach=41_300)
-    assert capacity.plan(IDENTITY, tracks=1, minutes=3.5, measured=measured).recall == pytest.approx((0.8, 0.75, 0.85))
-    hundred = capacity.plan(IDENTITY, tracks=100, minutes=3.5, measured=measured)
-    assert hundred.recall == pytest.approx((0.6, 0.55, 0.65))
-    assert hundred.measured
-    beyond = capacity.plan(IDENTITY, tracks=10**9, minutes=3.5, measured=measured)
-    assert (beyond.measured, beyond.recall[1]) == (False, 0.0)  # never below nothing
+def test_recall_is_read_between_what_was_measured_and_falls_by_the_slopes_beyond():
+    measured = Measured(sizes=(4_130, 41_300), recall=(0.8, 0.6), slopes=(-0.1, -0.3, 0.0), error=0.05)
+    assert capacity.plan(IDENTITY, tracks=10, minutes=3.5, measured=measured).recall == pytest.approx((0.8, 0.75, 0.85))
+    between = capacity.plan(IDENTITY, tracks=50, minutes=3.5, measured=measured)  # log10(5) = 0.699 of the way
+    assert between.recall[0] == pytest.approx(0.8 - 0.2 * 0.69897)
+    assert between.measured
+    beyond = capacity.plan(IDENTITY, tracks=1000, minutes=3.5, measured=measured)
+    assert beyond.recall == pytest.approx((0.5, 0.25, 0.65))  # ten times the last: 0.6 - 0.1, - 0.3 - 0.05, + 0.05
+    far = capacity.plan(IDENTITY, tracks=10**9, minutes=3.5, measured=measured)
+    assert (far.measured, far.recall[1]) == (False, 0.0)  # never below nothing
 
 
 def test_nothing_needs_no_plan():
