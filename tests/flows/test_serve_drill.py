@@ -13,6 +13,7 @@ import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import psutil
@@ -51,12 +52,24 @@ class Api:
 
     def post(self, path, body):
         request = Request(self.base + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        return self._answer(request)
 
     def get(self, path):
-        with urlopen(self.base + path, timeout=30) as answer:
-            return json.load(answer)
+        return self._answer(Request(self.base + path))
+
+    def _answer(self, request):
+        """Asked again where the server says 503, as Prefect's own clients do: its SQLite was busy."""
+
+        def asked():
+            try:
+                with urlopen(request, timeout=30) as answer:
+                    return json.load(answer)
+            except HTTPError as error:
+                if error.code != 503:
+                    raise
+                return None
+
+        return until("an answer of the API", asked)
 
     def run(self, name, parameters):
         """Begin a deployment, wait for its end; the finished run."""
