@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,12 +47,7 @@ def references(
     """
     return References.open(
         settings.data,
-        digest=made_by.digest,
-        nodes=made_by.nodes,
-        channels=made_by.channels,
-        dimensions=made_by.dimensions,
-        hop=made_by.grid.hop,
-        segment_duration=made_by.grid.duration,
+        **_shapes(made_by),
         contrast=made_by.contrast,
         milvus_uri=settings.milvus_uri,
         milvus_token=os.environ.get("ASID_MILVUS_TOKEN", ""),
@@ -68,17 +64,15 @@ def references(
 
 def identity(settings: Settings, made_by: Encoder) -> Identity:
     """What this encoder would write with these settings."""
-    return Identity(
-        digest=made_by.digest,
-        nodes=made_by.nodes,
-        channels=made_by.channels,
-        dimensions=made_by.dimensions,
-        hop=made_by.grid.hop,
-        segment_duration=made_by.grid.duration,
-        contrast_frames=made_by.contrast[0],
-        semitones=made_by.contrast[1],
-        node_form=node_form(settings, made_by).name,
-    )
+    frames, semitones = made_by.contrast
+    form = node_form(settings, made_by).name
+    return Identity(**_shapes(made_by), contrast_frames=frames, semitones=semitones, node_form=form)
+
+
+def _shapes(made_by: Encoder) -> dict[str, Any]:
+    grid = made_by.grid
+    shapes = {"nodes": made_by.nodes, "channels": made_by.channels, "dimensions": made_by.dimensions}
+    return {"digest": made_by.digest, "hop": grid.hop, "segment_duration": grid.duration, **shapes}
 
 
 def node_form(settings: Settings, made_by: Encoder) -> NodeForm:
