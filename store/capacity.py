@@ -26,8 +26,8 @@ _STANDALONE_BYTES, _GPU_BYTES = 48 << 30, 64 << 30  # of one machine's or one GP
 class Measured:
     """What the plan takes from measurements; docs/scale.md has the commands.
 
-    Recall of the short list was measured among real music up to the last of `sizes`. Beyond, it falls for each factor of
-    ten as fast as it did over the last sizes; at worst as fast as over all, at best as under tiled music.
+    Recall of the short list was measured among real music up to the last of `sizes`. Beyond, it falls for each factor
+    of ten as fast as it did over the last sizes; at worst as fast as over all, at best as under tiled music.
     """
 
     speed: float = 130.0  # seconds of audio a second, by one worker of two threads on one core
