@@ -46,7 +46,8 @@ def test_candidates_come_by_query_row_then_falling_similarity(references, files,
     assert found.query_rows.tolist() == [row for row in range(4) for _ in range(7)]
     everything = np.concatenate([encode(seed, range(20)).fingerprints for seed in (1, 2, 3)])
     best = np.sort(queries @ everything.T, axis=1)[:, ::-1][:, :7]
-    np.testing.assert_allclose(found.similarities.reshape(4, 7), best, atol=1e-5)
+    # Where the index is quantised, similarities come from the float16 fingerprints in Zarr.
+    np.testing.assert_allclose(found.similarities.reshape(4, 7), best, atol=5e-4)
 
 
 def test_fewer_candidates_come_back_only_where_fewer_are_stored(references, files, encode):
