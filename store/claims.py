@@ -31,6 +31,7 @@ class Claims:
 
     def __init__(self, engine: sa.Engine, url: str, *, holds: float = HOLDS) -> None:
         self._engine, self._url, self._holds = engine, url, holds
+        self._taken = False
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def take(self, number: int) -> bool:
@@ -41,7 +42,9 @@ class Claims:
         values = {"claimed_by": self.worker, "claimed_until": now + self._holds}
         values["rows"] = sa.func.coalesce(columns.rows, 0)  # from here on something of it may be kept
         with ledger.reaching(self._url), self._engine.begin() as connection:
-            return connection.execute(change.values(values)).rowcount == 1
+            taken = connection.execute(change.values(values)).rowcount == 1
+        self._taken |= taken
+        return taken
 
     def require(self, number: int) -> None:
         """ClaimLost unless the track can be claimed or is this worker's already."""
@@ -56,6 +59,15 @@ class Claims:
                 self.require(number)
                 renewed = time.monotonic()
             yield item
+
+    def release(self) -> None:
+        """Give up all claims of this worker, so that nobody waits for what it has left undone."""
+        if not self._taken:
+            return
+        mine = sa.update(ledger.tracks).where(ledger.tracks.c.claimed_by == self.worker)
+        with ledger.reaching(self._url), self._engine.begin() as connection:
+            connection.execute(mine.values(claimed_by=None, claimed_until=None))
+        self._taken = False
 
     def release_dead(self) -> None:
         """Give up the claims of workers of this host whose process is gone."""

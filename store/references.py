@@ -8,7 +8,7 @@ Several processes may add at the same time where Milvus is a server; a claim kee
 
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +21,7 @@ from store.directory import INDEX_FOLDER, LEDGER_FILE, NODES_FOLDER, held, room
 from store.directory import ledger_url as directory_ledger_url
 from store.fingerprints import Fingerprints, IndexSettings
 from store.identity import Identity
+from store.ledger import LedgerUnavailable
 from store.node_form import FULL, NodeForm
 from store.nodes import Nodes
 from store.plan import Pending, Plan, plan
@@ -87,7 +88,9 @@ class References(Stored):
         return references
 
     def close(self) -> None:
-        """Flush and close every part; closing twice is harmless."""
+        """Give up claims, flush and close every part; closing twice is harmless."""
+        with suppress(LedgerUnavailable):  # claims end by themselves
+            self.catalogue.claims.release()
         self._parts.close()
 
     def __enter__(self) -> Self:

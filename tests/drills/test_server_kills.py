@@ -130,6 +130,7 @@ def test_a_server_killed_while_tracks_are_added_loses_nothing_and_the_next_run_c
     stored = [track.number for track in references.catalogue.tracks("stored")]
     with pytest.raises(IndexUnavailable):
         references.candidates(block_of(0).fingerprints[:1], limit=1)
+    references.close()
     start_again(server)
     with in_time(lambda: opened(server, tmp_path)) as again:
         assert acknowledged
@@ -137,7 +138,6 @@ def test_a_server_killed_while_tracks_are_added_loses_nothing_and_the_next_run_c
         for pending in again.plan(paths).pending:
             again.add(pending, [block_of(pending.number - 1)], duration=200.0)
         require_whole(again, range(1, TRACKS + 1))
-    references.close()
 
 
 def test_a_server_killed_while_it_is_asked_is_told_in_one_line_and_answers_the_same_afterwards(server, tmp_path, files):

@@ -98,6 +98,23 @@ def test_nothing_is_claimed_of_a_track_that_is_not_pending_or_not_there(url, fil
     assert one.earliest([pending.number, 99]) is None
 
 
+def test_a_worker_that_ends_gives_up_what_it_has_left_undone(url, files, open_references):
+    catalogue, one, other = two_workers(url)
+    first, second = (pending.number for pending in plan(catalogue, files(2)).pending)
+    one.take(first)
+    other.take(second)
+    one.release()
+    assert (other.take(first), one.take(second)) == (True, False)
+
+
+def test_closing_references_gives_up_their_claims(url, files, open_references):
+    references = open_references(ledger_url=url)
+    (pending,) = references.plan(files(1)).pending
+    assert references.claim(pending)
+    references.close()
+    assert open_references(ledger_url=url).claim(pending)
+
+
 def test_claims_of_a_process_that_is_gone_are_given_up_at_once(url, files):
     catalogue, one, other = two_workers(url)
     first, second, third = (pending.number for pending in plan(catalogue, files(3)).pending)
