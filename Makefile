@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-server audit lint bench bench-server clean
+.PHONY: demo test test-server drills audit lint bench bench-server clean
 
 demo: $(READY)  ## render a small catalogue, ingest it, find what was sampled
 	$(BIN)/asid demo
@@ -12,10 +12,12 @@ demo: $(READY)  ## render a small catalogue, ingest it, find what was sampled
 test: lint  ## ruff, import rules, tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-test-server: $(READY)  ## contract, whole path and faults against a real Milvus server, which it starts
+test-server: $(READY)  ## contract and whole path against a real Milvus server, which it starts
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,server-test]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.milvus_server $(BIN)/python -m pytest tests/store/test_references.py tests/store/test_index.py tests/server
-	ASID_DRILLS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/drills/test_server_kills.py
+
+drills: $(READY)  ## all kills, all mutated files, a killed Milvus server, `asid serve` as a whole; half an hour
+	ASID_DRILLS=1 ASID_HOSTILE_FILES=2400 ASID_TEST_SERVE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/drills tests/flows/test_serve_drill.py
 
 audit: $(READY)  ## known vulnerabilities of the pins
 	$(BIN)/python -m pip check

@@ -17,7 +17,7 @@ from store.segment_ids import segment_id
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("ASID_DRILLS"),
-    reason="takes minutes and a server of its own; `make test-server` sets ASID_DRILLS",
+    reason="takes minutes and a server of its own; `make drills` sets ASID_DRILLS",
 )
 SHAPES = {"nodes": 3, "channels": 4, "dimensions": 64, "hop": 0.5, "segment_duration": 4.0}
 TRACKS, SEGMENTS = 40, 400
