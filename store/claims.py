@@ -79,15 +79,6 @@ class Claims:
                 theirs = columns.claimed_by.in_(gone[start : start + _BATCH])
                 connection.execute(sa.update(ledger.tracks).where(theirs).values(claimed_by=None, claimed_until=None))
 
-    def earliest(self, numbers: Iterable[int]) -> float | None:
-        """When the first claim of another worker on one of these tracks ends; None where none is claimed."""
-        columns, numbers, ends = ledger.tracks.c, list(numbers), []
-        with ledger.reaching(self._url), self._engine.connect() as connection:
-            for start in range(0, len(numbers), _BATCH):
-                theirs = columns.number.in_(numbers[start : start + _BATCH]) & (columns.state == "pending")
-                ends.append(connection.scalar(sa.select(sa.func.min(columns.claimed_until)).where(theirs)))
-        return min((end for end in ends if end is not None), default=None)
-
 
 def _is_gone(worker: str) -> bool:
     host, process, _ = worker.rsplit(":", 2)

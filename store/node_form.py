@@ -80,7 +80,8 @@ class CompactForm(NodeForm):
         _, vectors = np.linalg.eigh(nodes.T @ nodes)  # eigenvalues rise
         basis = np.ascontiguousarray(vectors[:, ::-1][:, :coordinates])
         spread = np.sqrt(np.mean(np.square(nodes @ basis), axis=0))
-        return cls(digest=digest, basis=basis, steps=(spread * _STEPS / _LARGEST).astype(np.float32))
+        steps = np.maximum(spread * _STEPS / _LARGEST, np.finfo(np.float32).tiny)  # nodes may not reach so far
+        return cls(digest=digest, basis=basis, steps=steps.astype(np.float32))
 
     def save(self, path: Path) -> None:
         """Write it as a safetensors file."""

@@ -76,7 +76,6 @@ def test_a_claim_that_ran_out_may_be_taken(url, files, monkeypatch):
     monkeypatch.setattr("store.claims.time.time", lambda: now)
     monkeypatch.setattr("store.catalogue.time.time", lambda: now)
     one.take(pending.number)
-    assert one.earliest([pending.number]) == 1060.0  # 60 s after 1000
     assert catalogue.leftovers() == []
     now = 1059.0
     assert not other.take(pending.number)
@@ -95,7 +94,6 @@ def test_nothing_is_claimed_of_a_track_that_is_not_pending_or_not_there(url, fil
     catalogue.failed(pending.number, "broken")
     assert not one.take(pending.number)
     assert not one.take(99)
-    assert one.earliest([pending.number, 99]) is None
 
 
 def test_a_worker_that_ends_gives_up_what_it_has_left_undone(url, files, open_references):
