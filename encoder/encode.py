@@ -13,18 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from encoder import audio, checkpoint, contrast, segments
-from encoder.contrast_network import LearnedContrast
 from encoder.encoding import Encoding, join
-from encoder.gnn import GraphNetwork, Stage
 from encoder.limits import DEFAULT, Limits
-from encoder.published import Published
 from encoder.segments import Block, SegmentGrid
-from encoder.spectrogram import FrontEnd, LogFrequency, LogMel
-from encoder.systems import System
-from encoder.training.pairing import Pairing
-from encoder.training.schedule import Schedule
+from encoder.systems import KINDS, System
 
-KINDS = (System, LearnedContrast, SegmentGrid, LogMel, LogFrequency, GraphNetwork, Stage, Published, Pairing, Schedule)
 SILENCE = 3e-4  # RMS of a segment (-70 dBFS) at or under which it has no fingerprint
 
 
@@ -45,9 +38,7 @@ class Encoder:
         self.digest, self.provenance = loaded.digest, loaded.provenance
         self.device, self.batch, self.limits = torch.device(device), batch, limits
         self.network = loaded.restore(self.system.build()).to(self.device)
-        grid = self.system.grid
-        self.front_end = FrontEnd(self.system.front_end, sample_rate=grid.sample_rate, frame_hop=grid.frame_hop)
-        self.front_end.to(self.device)
+        self.front_end = self.system.spectra().to(self.device)
         empty = self._empty()
         self.nodes, self.channels = empty.node_matrices.shape[1:]
         self.dimensions = empty.fingerprints.shape[1]

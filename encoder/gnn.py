@@ -69,6 +69,10 @@ class GraphNetwork:
             bins, frames = -(-bins // stage.stride[0]), -(-frames // stage.stride[1])
         return bins, frames
 
+    def build(self, *, bins: int, frames: int) -> "GraphEncoder":
+        """The untrained network for spectra of this size."""
+        return GraphEncoder(self, bins=bins, frames=frames)
+
 
 class GraphEncoder(nn.Module):
     """Spectra in dB -> node matrices and fingerprints."""

@@ -84,6 +84,12 @@ class Published:
             first += count + 1
         return layers
 
+    def build(self, *, bins: int, frames: int) -> "PublishedNetwork":
+        """The untrained network; ValueError for spectra of another size than its own."""
+        if (bins, frames) != (self.bins, self.frames):
+            raise ValueError(f"published: spectra of {bins} x {frames}, expected {self.bins} x {self.frames}")
+        return PublishedNetwork(self)
+
 
 class PublishedNetwork(nn.Module):
     """Log-mel spectra -> node matrices and fingerprints, as released."""

@@ -36,6 +36,10 @@ class LogMel:
         mel = torch.linspace(low.item(), high.item(), self.bins + 2, dtype=torch.float64)
         return 700.0 * (10 ** (mel / 2595.0) - 1)
 
+    def build(self, *, sample_rate: int, frame_hop: int) -> "FrontEnd":
+        """The front end as a module."""
+        return FrontEnd(self, sample_rate=sample_rate, frame_hop=frame_hop)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogFrequency:
@@ -51,6 +55,10 @@ class LogFrequency:
     def points(self) -> Tensor:
         """Filter edges and centres in Hz, (bins + 2,)."""
         return self.f_min * 2.0 ** (torch.arange(-1, self.bins + 1, dtype=torch.float64) / self.bins_per_octave)
+
+    def build(self, *, sample_rate: int, frame_hop: int) -> "FrontEnd":
+        """The front end as a module."""
+        return FrontEnd(self, sample_rate=sample_rate, frame_hop=frame_hop)
 
 
 class FrontEnd(nn.Module):

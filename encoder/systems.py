@@ -9,10 +9,10 @@ from torch import nn
 
 from encoder.contrast import Contrast
 from encoder.contrast_network import ContrastNetwork, LearnedContrast
-from encoder.gnn import PAPER, GraphEncoder, GraphNetwork, Stage
-from encoder.published import Published, PublishedNetwork
+from encoder.gnn import PAPER, GraphNetwork, Stage
+from encoder.published import Published
 from encoder.segments import SegmentGrid
-from encoder.spectrogram import LogFrequency, LogMel
+from encoder.spectrogram import FrontEnd, LogFrequency, LogMel
 from encoder.training.pairing import Pairing
 from encoder.training.schedule import Schedule
 
@@ -24,7 +24,7 @@ class System:
     name: str
     about: str
     front_end: LogMel | LogFrequency
-    network: GraphNetwork | Published
+    network: GraphNetwork | Published  # whatever has build(bins=, frames=), a network: spectra -> Encoded
     grid: SegmentGrid = SegmentGrid()
     contrast: LearnedContrast | None = None  # none: the plain contrast, where the front end is LogFrequency
     pairing: Pairing = Pairing()
@@ -38,12 +38,14 @@ class System:
 
     def build(self) -> nn.Module:
         """The untrained network: spectra (batch, bins, frames) -> Encoded; its `contrast` is the contrast network."""
-        if isinstance(self.network, Published):
-            return PublishedNetwork(self.network)
-        network = GraphEncoder(self.network, bins=self.front_end.bins, frames=self.grid.frames)
+        network = self.network.build(bins=self.front_end.bins, frames=self.grid.frames)
         if self.contrast is not None:
             network.contrast = self.contrast_network()
         return network
+
+    def spectra(self) -> FrontEnd:
+        """The front end on this system's grid: padded waveforms (batch, samples) -> (batch, bins, frames)."""
+        return self.front_end.build(sample_rate=self.grid.sample_rate, frame_hop=self.grid.frame_hop)
 
     def contrast_network(self) -> ContrastNetwork:
         """The untrained contrast network."""
@@ -56,6 +58,9 @@ class System:
         frame = self.grid.frame_hop / self.grid.sample_rate
         return Contrast(bins_per_octave=self.front_end.bins_per_octave, frame=frame)
 
+
+# All that a checkpoint's configuration may be built of; a new architecture adds its dataclass here.
+KINDS = (System, LearnedContrast, SegmentGrid, LogMel, LogFrequency, GraphNetwork, Stage, Published, Pairing, Schedule)
 
 ASID = System(
     name="asid",

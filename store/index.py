@@ -37,7 +37,7 @@ class IndexSettings:
     m: int = 64  # subvectors of a fingerprint; divides its dimensions
     nbits: int = 8  # per subvector
     nprobe: int = 20  # cells visited per query
-    overfetch: int = 3  # candidates asked of a quantised index for each one wanted; docs/scale.md has the figures
+    overfetch: int = 2  # candidates asked of a quantised index for each one wanted; docs/scale.md has the figures
     timeout: int = 60  # seconds per call; pymilvus waits for an index for ever when this is no int
 
     def __post_init__(self) -> None:

@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from encoder import checkpoint
 from encoder.checkpoint import Checkpoint, CheckpointError
 from encoder.contrast_network import ContrastNetwork, LearnedContrast
-from encoder.encode import KINDS
-from encoder.spectrogram import FrontEnd
-from encoder.systems import System
+from encoder.systems import KINDS, System
 from encoder.training import augment, state
 from encoder.training.augment import Views
 from encoder.training.pairing import Pairing
@@ -115,7 +113,7 @@ class _Run:
         grid, front_end = self.system.grid, self.system.front_end
         self.piece = int(grid.frames // self.network.contrast.pool * _COMPARED) // _PIECES  # frames of features
         self.maker = PairMaker(cache, PAIRING, grid, front_end.n_fft, split="train", seed=schedule.seed)
-        self.front_end = FrontEnd(front_end, sample_rate=grid.sample_rate, frame_hop=grid.frame_hop).to(device)
+        self.front_end = self.system.spectra().to(device)
         single = replace(PAIRING, mixes=1, interferers=0.0)
         unseen = PairMaker(cache, single, grid, front_end.n_fft, split="validation", seed=_VALIDATION_SEED)
         batch = unseen.batch(0, schedule.validation_pairs)

@@ -17,9 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from encoder import checkpoint
-from encoder.encode import KINDS
-from encoder.spectrogram import FrontEnd
-from encoder.systems import System
+from encoder.systems import KINDS, System
 from encoder.training import augment, losses, state
 from encoder.training.pairs import PairBatch, PairMaker
 from encoder.training.schedule import rate
@@ -77,9 +75,7 @@ class _Run:
         self.maker = PairMaker(cache, **maker, split="train", seed=self.schedule.seed)
         single = replace(system.pairing, mixes=1, interferers=0.0, same_song=0.0)
         unseen = PairMaker(cache, **maker | {"pairing": single}, split="validation", seed=_VALIDATION_SEED)
-        self.front_end = FrontEnd(
-            system.front_end, sample_rate=system.grid.sample_rate, frame_hop=system.grid.frame_hop
-        ).to(device)
+        self.front_end = system.spectra().to(device)
         self.validation = augment.views(
             unseen.batch(0, self.schedule.validation_pairs), self.front_end, self.system.grid
         )

@@ -11,9 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from encoder import checkpoint
 from encoder.checkpoint import CheckpointError
-from encoder.encode import KINDS
 from encoder.gnn import GraphNetwork
-from encoder.systems import SYSTEMS
+from encoder.systems import KINDS, SYSTEMS
 
 
 @pytest.fixture

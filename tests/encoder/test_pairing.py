@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from encoder import checkpoint
-from encoder.encode import KINDS
-from encoder.systems import ASID, NEURALSAMPLEID, PUBLISHED
+from encoder.systems import ASID, KINDS, NEURALSAMPLEID, PUBLISHED
 from encoder.training.pairing import Pairing
 
 SHIPPED = Path(checkpoint.__file__).parent / "weights"

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from encoder import checkpoint
-from encoder.encode import KINDS, Encoder
+from encoder.encode import Encoder
+from encoder.systems import KINDS
 from encoder.training import augment, state, train
 from encoder.training.schedule import Schedule, rate
 
@@ -20,7 +21,7 @@ KILLED = """if True:
     from pathlib import Path
     import torch
     from encoder import checkpoint
-    from encoder.encode import KINDS
+    from encoder.systems import KINDS
     from encoder.training import train
     from encoder.training.stem_cache import StemCache
     torch.set_num_threads(1)  # as here: sums in another order differ in the last bit, which Adam blows up

@@ -8,8 +8,8 @@ import torch
 
 from encoder import checkpoint
 from encoder.checkpoint import CheckpointError
-from encoder.encode import KINDS, Encoder
-from encoder.systems import PUBLISHED
+from encoder.encode import Encoder
+from encoder.systems import KINDS, PUBLISHED
 from encoder.training import contrast
 from encoder.training.augment import Views
 from encoder.training.schedule import Schedule
