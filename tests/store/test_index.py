@@ -118,7 +118,7 @@ def test_a_real_cpu_server_is_not_taken_for_a_gpu(fingerprints):
 
 
 @on_a_server
-@pytest.mark.parametrize(("asked", "got", "overfetch"), [("auto", "IVF_PQ", 3), ("IVF_FLAT", "IVF_FLAT", 1)])
+@pytest.mark.parametrize(("asked", "got", "overfetch"), [("auto", "IVF_PQ", 2), ("IVF_FLAT", "IVF_FLAT", 1)])
 def test_the_kind_of_a_collection_is_readable(fingerprints, asked, got, overfetch):
     opened = fingerprints(kind=asked)
     assert (opened.kind, opened.overfetch, opened.most_candidates) == (got, overfetch, 16_384)
