@@ -93,7 +93,9 @@ def main() -> int:
     """Run a command beside a server; without one where it cannot start, so that tests say what they skip."""
     try:
         with standalone() as uri:
-            return subprocess.run(sys.argv[1:], env={**os.environ, "ASID_TEST_MILVUS_URI": uri}).returncode
+            return subprocess.run(
+                sys.argv[1:], env={**os.environ, "ASID_TEST_MILVUS_URI": uri, "ASID_TEST_MILVUS_LOCAL": "1"}
+            ).returncode
     except ServerUnavailable as error:
         print(f"no Milvus server: {error}", file=sys.stderr)
         return subprocess.run(sys.argv[1:]).returncode

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+import psutil
 from numpy.typing import NDArray
 
 from benchmarks import milvus_server
@@ -56,7 +57,8 @@ def main() -> None:
         grown = parts.enter_context(Grown.open(folder, uri, tracks, max(arguments.sizes), index))
         rows = []
         for size in sorted(arguments.sizes):
-            rows.append(measured(grown, size, lite=size <= arguments.lite_to))
+            pid = server.server_proc.pid if server else None
+            rows.append(measured(grown, size, lite=size <= arguments.lite_to, server=pid))
             rows[-1]["server MB"] = milvus_server.memory(server.server_proc.pid) if server else np.nan
             print(rows[-1], file=sys.stderr, flush=True)
         print(pandas.DataFrame(rows).set_index("segments").T.round(4).to_string())
@@ -125,14 +127,16 @@ class Grown:
         self.size = here.stop
 
 
-def measured(grown: Grown, size: int, *, lite: bool) -> dict[str, float]:
-    """Grow the catalogue to this size, then one column of the table."""
+def measured(grown: Grown, size: int, *, lite: bool, server: int | None = None) -> dict[str, float]:
+    """Grow the catalogue to this size, then one column of the table; `server` is the process to wait for."""
     before, began = grown.size, time.perf_counter()
     while grown.size < size:
         grown.add_track()
     added = (grown.size - before) / (time.perf_counter() - began)
     began = time.perf_counter()
     settle(grown.references)
+    if server is not None:
+        rest(server)
     row = {"segments": grown.size, "stored a second": round(added), "index built after s": time.perf_counter() - began}
     queries = asked(grown)
     exact = [exactly(grown, query) for query in queries]
@@ -152,6 +156,14 @@ def settle(references: References) -> None:
             return
         time.sleep(1)
     raise TimeoutError(f"Milvus has not indexed everything within {_SECONDS_TO_SETTLE} s")
+
+
+def rest(server: int, *, share: float = 0.1, seconds: float = 10.0) -> None:
+    """Wait until the server's process uses less than a tenth of a core: it merges and indexes long after it answers."""
+    process, ends = psutil.Process(server), time.monotonic() + _SECONDS_TO_SETTLE
+    while process.cpu_percent(seconds) > 100 * share:
+        if time.monotonic() > ends:
+            raise TimeoutError(f"Milvus has not come to rest within {_SECONDS_TO_SETTLE} s")
 
 
 def asked(grown: Grown, seed: int = 1) -> list[NDArray[np.float32]]:

@@ -9,14 +9,14 @@ from queue import Full, Queue
 
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
-from store.plan import Pending
+from flows.decoding import Source
 
 _WAITING = 2  # encoded blocks that wait for the writer, per track
 
 
 def encoded(
-    batch: Iterable[Pending], encoder: Encoder, workers: int
-) -> Generator[tuple[Pending, Iterable[Encoding]], None, None]:
+    batch: Iterable[Source], encoder: Encoder, workers: int
+) -> Generator[tuple[Source, Iterable[Encoding]], None, None]:
     """Each track with its blocks, `workers` tracks being encoded ahead in threads of their own.
 
     A thread is told to stop when its track's turn is over, whether its blocks were taken or not.
@@ -24,8 +24,8 @@ def encoded(
     coming, running = iter(batch), deque()
     try:
         while True:
-            for pending in islice(coming, workers + 1 - len(running)):
-                running.append((pending, _Ahead(encoder.blocks(pending.path))))
+            for source in islice(coming, workers + 1 - len(running)):
+                running.append((source, _Ahead(source.blocks(encoder))))
             if not running:
                 return
             yield running[0]

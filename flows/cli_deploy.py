@@ -27,7 +27,9 @@ def folder_options(command: Any) -> Any:
         click.option("--file", type=PATH, help="Other deployments.  [default: deploy/prefect.yaml]"),
         click.option("--music", type=PATH, help="Music of the nightly evaluation; without, there is none."),
         click.option("--inbox", type=PATH, help="Folder of queries.  [default: inbox/ in the data directory]"),
-        click.option("--watch", type=PATH, help="Folder of references.  [default: watch/ in the data directory]"),
+        click.option(
+            "--watch", help="Folder of references, or s3://BUCKET/PREFIX.  [default: watch/ in the data directory]"
+        ),
     ):
         command = option(command)
     return command
@@ -35,7 +37,7 @@ def folder_options(command: Any) -> Any:
 
 @click.command()
 @folder_options
-def deploy(file: Path | None, **folders: Path | None) -> None:
+def deploy(file: Path | None, **folders: Path | str | None) -> None:
     """Register the deployments with the Prefect server that PREFECT_API_URL names."""
     if "PREFECT_API_URL" not in os.environ:
         raise ValueError("PREFECT_API_URL is not set; give the server's address, or use `asid serve` on one machine")
@@ -53,7 +55,7 @@ def deploy(file: Path | None, **folders: Path | None) -> None:
 @click.option("--metrics-port", type=click.IntRange(1, 65535), default=9464, show_default=True, help="Of /metrics.")
 @place_options
 def serve(
-    file: Path | None, port: int, milvus_port: int, metrics_port: int, watch: Path | None, inbox: Path | None,
+    file: Path | None, port: int, milvus_port: int, metrics_port: int, watch: str | None, inbox: Path | None,
     music: Path | None, **given,
 ) -> None:  # fmt: skip
     """Run everything on this machine: schedules, queries, the Prefect UI, Milvus Lite; on loopback only."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from flows import bucket
+
 FILE = Path(__file__).parents[1] / "deploy" / "prefect.yaml"
 POOL = "asid"
 _SHOWN = 400  # characters of what Prefect said
@@ -24,14 +26,18 @@ def read(file: Path = FILE) -> dict[str, Any]:
 
 
 def fitted(
-    described: dict[str, Any], *, watch: Path | None = None, inbox: Path | None = None, music: Path | None = None
+    described: dict[str, Any], *, watch: str | None = None, inbox: Path | None = None, music: Path | None = None
 ) -> dict[str, Any]:
-    """The same with these folders; the nightly evaluation is scheduled only where there is music."""
+    """The same with these folders (`watch` may be a prefix of an object store).
+
+    The nightly evaluation is scheduled only where there is music.
+    """
     given = {"watch": ("folder", watch), "inbox": ("folder", inbox), "evaluate": ("music", music)}
     for deployment in described["deployments"]:
         name, folder = given.get(deployment["name"], ("", None))
         if folder is not None:
-            deployment["parameters"][name] = str(folder.expanduser().absolute())
+            place = folder if bucket.is_prefix(str(folder)) else Path(folder).expanduser().absolute()
+            deployment["parameters"][name] = str(place)
         if deployment["name"] == "evaluate":
             for schedule in deployment["schedules"]:
                 schedule["active"] = music is not None

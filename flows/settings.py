@@ -53,6 +53,7 @@ class Settings:
     node_form: str = "auto"  # full, compact, a file of `asid train compact`; auto: compact for the shipped encoder
     runner: Literal["threads", "processes", "dask"] = "threads"  # flows/workers.py
     dask_address: str | None = None  # None: a cluster of `workers` processes on this machine, for the run
+    decoding: Literal["along", "apart"] = "along"  # apart: Dask workers with the resource CPU decode for those with GPU
     ranking: Ranking = Ranking()
     limits: Limits = Limits()
     index: IndexSettings = IndexSettings()
@@ -65,6 +66,12 @@ class Settings:
             raise ValueError(f"settings: workers is {self.workers}, expected at least 1")
         if self.runner not in get_args(self.__annotations__["runner"]):
             raise ValueError(f"settings: runner is {self.runner!r}, expected threads, processes or dask")
+        if self.decoding not in get_args(self.__annotations__["decoding"]):
+            raise ValueError(f"settings: decoding is {self.decoding!r}, expected along or apart")
+        if self.decoding == "apart" and not (self.runner == "dask" and self.dask_address):
+            raise ValueError(
+                "settings: decoding 'apart' needs workers of two kinds; set runner to 'dask' and dask_address"
+            )
         if self.runner != "threads" and (self.milvus_uri or ".db").endswith(".db"):
             raise ValueError(
                 f"settings: runner {self.runner!r} needs a Milvus server, since Milvus Lite is for one process; "

@@ -1,5 +1,6 @@
-"""The watched folder: what lies in it is in the catalogue at the next tick.
+"""The watched folder, or prefix of an object store: what lies in it is in the catalogue at the next tick.
 
+0. Objects of a prefix are fetched into fetched/ under the data directory (flows/bucket.py).
 1. Look which files are there whole (flows/arrivals.py); with nothing new since the last look, that is all.
 2. Ingest them: what is stored unchanged is skipped, a file that changed is stored anew.
 3. Publish counts, failures with their reasons and the throughput; log each track.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows import arrivals, logs
+from flows import arrivals, bucket, logs
 from flows.arrivals import Arrivals
 from flows.installation import installed, taking_turns
 from flows.settings import Settings
@@ -31,17 +32,24 @@ _BAR, _BARS = 30, 20  # characters, lines
 
 
 @flow(name="ingest-watched")
-def ingest_watched(folder: Path | None = None, *, settle: float = 30.0, retry: bool = False) -> str:
-    """Ingest what lies in the folder (None: watch/ under the data directory); says what became of it.
+def ingest_watched(folder: str | None = None, *, settle: float = 30.0, retry: bool = False) -> str:
+    """Ingest what lies in the folder, or below a prefix like s3://bucket/music (None: watch/ under the data directory).
 
-    Files changed in the last `settle` seconds wait for the next tick. `retry` takes unchanged files again that failed
-    or were removed. FileNotFoundError where there is no such folder.
+    Says what became of it. Files changed in the last `settle` seconds wait for the next tick; objects do not. `retry`
+    takes unchanged files again that failed or were removed. FileNotFoundError where there is no such folder,
+    ConnectionError where the object store does not answer.
     """
     settings = installed()
     with taking_turns(settings.data, "watch") as alone:
         if not alone:
             return "the last tick is still at work"
-        return tick(folder or settings.data / "watch", settings, settle=settle, retry=retry)
+        if folder is not None and bucket.is_prefix(folder):
+            copies = settings.data / "fetched" / hashlib.sha256(folder.encode()).hexdigest()[:12]
+            copies.mkdir(parents=True, exist_ok=True)
+            for key in bucket.mirror(folder, copies).refused:
+                logs.tell("refused", level=logging.WARNING, path=key, state="refused", reason="leads out of the folder")
+            return tick(copies, settings, settle=0, retry=retry)
+        return tick(Path(folder or settings.data / "watch"), settings, settle=settle, retry=retry)
 
 
 def tick(folder: Path, settings: Settings, *, settle: float, retry: bool) -> str:

@@ -1,8 +1,9 @@
 """Workers: who encodes and stores the tracks of an ingestion, and what happens when one dies.
 
 `threads`: this process, some tracks encoded ahead side by side. `processes`: a pool on this machine. `dask`: the
-workers of a Dask cluster, which need the same settings, files and stores within reach. Other processes than this one
-need a Milvus server, since Milvus Lite is one process's.
+workers of a Dask cluster, which need the same settings, files and stores within reach; there, some may decode for
+others that encode (flows/decoding.py). Other processes than this one need a Milvus server, since Milvus Lite is one
+process's.
 
 Tracks whose worker died come back one by one; a track that takes its third worker with it is a failed row. What another
 ingestion has claimed is waited for: it is stored in the end, or comes free when its worker dies.
@@ -10,7 +11,7 @@ ingestion has claimed is waited for: it is stored in the end, or comes free when
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
@@ -23,21 +24,22 @@ import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
-from prefect.settings import PREFECT_API_URL
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+from prefect.task_runners import TaskRunner
 
 from encoder import audio
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from encoder.limits import Limits
-from flows import assembly
+from flows import assembly, runners
 from flows.ahead import encoded
+from flows.decoding import Decoded, File, Source, decode_batch
 from flows.settings import Settings
 from store.claims import ClaimLost
 from store.plan import Pending
 from store.references import References
 
 BATCH = 16  # tracks per task
+_DECODED = 4  # the same where their waveforms travel: 13 MB for 210 s
 _DEATHS = 3  # workers that a track may take with it
 _DEAD = ("KilledWorker", "TaskRunError", "CommClosedError")  # distributed's; it is imported only where it is asked for
 _LOOK_AGAIN = 1.0  # seconds, while others hold claims
@@ -86,18 +88,40 @@ class Ingestion:
             for batch in batches:
                 yield from store_batch(batch, self._references, self._encoder, self._settings.workers, self._tell)
             return
-        with _runner(self._settings) as runner:
+        with runners.runner(self._settings) as runner:
+            if self._settings.decoding == "apart":
+                runners.require_resources(runner)
+                yield from self._decoded_apart(runner, deque(batches))
+                return
             futures = {runner.submit(store_apart, self._parameters(batch)): batch for batch in batches}
             for future in as_completed(list(futures)):
                 yield from self._result(future, futures[future])
 
+    def _decoded_apart(self, runner: TaskRunner, waiting: deque[tuple[Pending, ...]]) -> Iterator[Outcome]:
+        """As many batches under way as the cluster can work on, since decoded ones wait in its memory."""
+        most, running = 2 * runners.slots(runner), {}
+        while waiting or running:
+            while waiting and len(running) < most:
+                batch = waiting.popleft()
+                with runners.on("CPU"):
+                    decoded = runner.submit(decode_batch, self._to_decode(batch))
+                with runners.on("GPU"):
+                    given = {"sources": decoded, "settings": self._settings, "beside": self._beside}
+                    running[runner.submit(store_decoded, given)] = batch
+            future = next(iter(as_completed(list(running))))
+            yield from self._result(future, running.pop(future))
+
     def _batches(self, pending: Sequence[Pending]) -> Iterator[tuple[Pending, ...]]:
         together = [one for one in pending if not self._deaths[one.number]]
-        yield from (tuple(together[start : start + BATCH]) for start in range(0, len(together), BATCH))
+        size = BATCH if self._settings.decoding == "along" else _DECODED
+        yield from (tuple(together[start : start + size]) for start in range(0, len(together), size))
         yield from ((one,) for one in pending if self._deaths[one.number])
 
     def _parameters(self, batch: tuple[Pending, ...]) -> dict[str, Any]:
         return {"batch": batch, "settings": self._settings, "beside": self._beside}
+
+    def _to_decode(self, batch: tuple[Pending, ...]) -> dict[str, Any]:
+        return {"batch": batch, "sample_rate": self._encoder.grid.sample_rate, "limits": self._settings.limits}
 
     def _result(self, future: PrefectFuture, batch: tuple[Pending, ...]) -> list[Outcome]:
         try:
@@ -133,40 +157,51 @@ def store_batch(
     batch: tuple[Pending, ...], references: References, encoder: Encoder, workers: int, tell: Tell
 ) -> list[Outcome]:
     """Encode the tracks of one batch side by side, store them one after the other."""
-    return list(_stored(batch, references, encoder, workers, tell))
+    return list(_stored(map(_file, batch), references, encoder, workers, tell))
 
 
 @task(name="store-batch-apart", cache_policy=NO_CACHE, persist_result=False)
 def store_apart(batch: tuple[Pending, ...], settings: Settings, beside: bool) -> list[Outcome]:
     """The same in a worker's process, which opens the stores for itself."""
+    return _stored_apart(map(_file, batch), settings, beside)
+
+
+@task(name="store-decoded", cache_policy=NO_CACHE, persist_result=False)
+def store_decoded(sources: list[Decoded], settings: Settings, beside: bool) -> list[Outcome]:
+    """The same for tracks that another worker has decoded."""
+    return _stored_apart(sources, settings, beside)
+
+
+def _stored_apart(sources: Iterable[Source], settings: Settings, beside: bool) -> list[Outcome]:
     encoder = _encoder(settings)
     with assembly.references(settings, encoder, verify=False, beside=beside) as references:
-        return list(_stored(batch, references, encoder, workers=1, tell=lambda _: None))
+        return list(_stored(sources, references, encoder, workers=1, tell=lambda _: None))
 
 
 def _stored(
-    batch: Iterable[Pending], references: References, encoder: Encoder, workers: int, tell: Tell
+    batch: Iterable[Source], references: References, encoder: Encoder, workers: int, tell: Tell
 ) -> Iterator[Outcome]:
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))  # one track a core beats all cores on one track
-    claimed = (one for one in batch if references.claim(one))  # each when its turn to be encoded comes
+    claimed = (one for one in batch if references.claim(one.pending))  # each when its turn to be encoded comes
     try:
         with closing(encoded(claimed, encoder, workers)) as blocks_of:
-            for pending, blocks in blocks_of:
-                if outcome := _store(pending, blocks, references, encoder.limits):
+            for source, blocks in blocks_of:
+                if outcome := _store(source, blocks, references, encoder.limits):
                     tell(outcome)
                     yield outcome
     finally:
         torch.set_num_threads(threads)
 
 
-def _store(pending: Pending, blocks: Iterable[Encoding], references: References, limits: Limits) -> Outcome | None:
+def _store(source: Source, blocks: Iterable[Encoding], references: References, limits: Limits) -> Outcome | None:
     """One track into Zarr, Milvus and ledger; what cannot be used is a failed row with its reason.
 
     None where this worker was so slow that another one has taken the track over.
     """
+    pending = source.pending
     try:
-        tags = audio.info(pending.path, limits=limits)
+        tags = source.info(limits)
         track = references.add(
             pending, blocks, duration=tags.duration, title=tags.title, artist=tags.artist, isrc=tags.isrc
         )
@@ -190,18 +225,5 @@ def _encoder(settings: Settings) -> Encoder:
     return assembly.encoder(settings)
 
 
-def _runner(settings: Settings) -> TaskRunner:
-    if not PREFECT_API_URL.value():
-        raise ValueError(
-            f"runner {settings.runner!r} needs a Prefect server for its workers, PREFECT_API_URL names none; "
-            "`asid serve` or `prefect server start` gives one"
-        )
-    if settings.runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=settings.workers)
-    try:
-        from prefect_dask import DaskTaskRunner
-    except ImportError as error:
-        raise ValueError("runner 'dask' needs prefect-dask; pip install 'asid[cluster]'") from error
-    if settings.dask_address:
-        return DaskTaskRunner(address=settings.dask_address)
-    return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, "threads_per_worker": 1})
+def _file(pending: Pending) -> File:
+    return File(pending=pending)

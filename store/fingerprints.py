@@ -6,7 +6,7 @@ serves Milvus Lite and any server (store/connection.py); ``store.index`` tells w
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient
 
+from store import bulk
 from store import index as indexes
+from store.bulk import Rows
 from store.candidates import Candidates
 from store.connection import connect, is_local, reaching, release_lite
 from store.identity import Identity, IndexMismatch
@@ -95,6 +97,16 @@ class Fingerprints:
         self._unflushed += len(ids)
         if self._unflushed >= _LITE_FLUSH_ROWS:
             self.flush()
+
+    def fill(self, batches: Iterable[Rows], *, rows: int) -> None:
+        """Write all segments of an empty collection, ``rows`` of them; many by bulk import where that is set up."""
+        if self._settings.bulk_url and rows >= self._settings.bulk_from and not self.is_lite:
+            with self._reaching("import"):
+                bulk.load(self._client, self._collection, batches, self._settings.bulk_url)
+            return
+        for ids, fingerprints in batches:
+            self.upsert(ids, fingerprints)
+        self.flush()
 
     def delete(self, ids: Sequence[int]) -> None:
         """Take segments out; ids that are not there are no error."""

@@ -38,6 +38,8 @@ class IndexSettings:
     nbits: int = 8  # per subvector
     nprobe: int = 20  # cells visited per query
     overfetch: int = 2  # candidates asked of a quantised index for each one wanted; docs/scale.md has the figures
+    bulk_url: str | None = None  # where the server reads files, for `asid reindex` of many segments (store/bulk.py)
+    bulk_from: int = 10_000_000  # segments from which that way is taken
     timeout: int = 60  # seconds per call; pymilvus waits for an index for ever when this is no int
 
     def __post_init__(self) -> None:
@@ -45,6 +47,7 @@ class IndexSettings:
             raise ValueError(f"index kind {self.kind!r} is unknown; choose one of {', '.join(get_args(Kind))}")
         ranges = {
             "nlist": (1, 65_536), "m": (1, 65_536), "nbits": (4, 8), "nprobe": (1, self.nlist), "overfetch": (1, 1000),
+            "bulk_from": (1, 2**63 - 1),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:

@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 
 from encoder.encoding import Encoding
+from store.bulk import Rows
 from store.catalogue import Catalogue, Track
 from store.check import checked
 from store.directory import INDEX_FOLDER, LEDGER_FILE, NODES_FOLDER, held, room
@@ -161,15 +162,8 @@ class References(Stored):
         """Fill Milvus anew from Zarr, without audio; returns the number of segments."""
         with self._writing:
             self._fingerprints.recreate(self.catalogue.name())
-            for track in self.catalogue.tracks("stored"):
-                kept = self._nodes.fingerprints(track.number, track.rows)
-                if len(kept.segment_indices) != track.segments:
-                    raise MissingNodeMatrix(
-                        f"track {track.number} ({track.path}) has {len(kept.segment_indices)} of {track.segments} "
-                        "segments in Zarr; remove it and ingest it again"
-                    )
-                self._fingerprints.upsert(segment_id(track.number, kept.segment_indices), kept.fingerprints)
-            self._fingerprints.flush()
+            stored = self.catalogue.tracks("stored")
+            self._fingerprints.fill(map(self._rows_of, stored), rows=self.counts().segments)
             return self.require_complete()
 
     def switch(self) -> None:
@@ -177,6 +171,16 @@ class References(Stored):
         with self._writing:
             self.catalogue.switch()
             self._fingerprints.switch(self.catalogue.name())
+
+    def _rows_of(self, track: Track) -> Rows:
+        """Ids and fingerprints of one track from Zarr; MissingNodeMatrix where some are not there."""
+        kept = self._nodes.fingerprints(track.number, track.rows)
+        if len(kept.segment_indices) != track.segments:
+            raise MissingNodeMatrix(
+                f"track {track.number} ({track.path}) has {len(kept.segment_indices)} of {track.segments} "
+                "segments in Zarr; remove it and ingest it again"
+            )
+        return segment_id(track.number, kept.segment_indices), kept.fingerprints
 
     def _clear(self, track: Track) -> None:
         if track.rows is None:

@@ -104,6 +104,68 @@ def test_a_killed_worker_loses_nothing_and_the_rest_is_stored_by_another(tmp_pat
         assert not references.catalogue.leftovers()
 
 
+@pytest.fixture
+def cluster():
+    """A Dask cluster with a worker for each of the resources CPU and GPU; gives the scheduler's address."""
+    distributed = pytest.importorskip("distributed", reason="prefect-dask is not installed (extra `cluster`)")
+    workers = {
+        name: {"cls": distributed.Nanny, "options": {"nthreads": 1, "resources": {name: 1}}} for name in ("CPU", "GPU")
+    }
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
+    with (
+        distributed.SpecCluster(workers=workers, scheduler=scheduler) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        client.wait_for_workers(2)
+        yield client
+
+
+def test_workers_without_a_gpu_decode_and_those_with_one_encode_and_store(tmp_path, noise, milvus, cluster):
+    (noise / "text.wav").write_text("this is no audio")
+    dask = {"runner": "dask", "dask_address": cluster.scheduler.address, "decoding": "apart"}
+    settings = Settings(data=tmp_path / "data", workers=1, milvus_uri=milvus, **dask)
+    cluster.get_task_stream()  # from now on
+    summary = ingest_catalogue([noise], settings)
+    assert states(summary) == {"stored": 6, "skipped": 0, "failed": 1}
+    offers = {w["id"]: next(iter(w["resources"])) for w in cluster.scheduler_info(n_workers=-1)["workers"].values()}
+    names = {address: w["id"] for address, w in cluster.scheduler_info(n_workers=-1)["workers"].items()}
+    done = {(event["key"].split("-")[0], offers[names[event["worker"]]]) for event in cluster.get_task_stream()}
+    assert done == {("decode_batch", "CPU"), ("store_decoded", "GPU")}
+    alone = Settings(data=tmp_path / "alone", workers=1)  # encoded in this process, from the files
+    ingest_catalogue([noise], alone)
+    with (
+        assembly.references(settings, assembly.encoder(settings)) as apart,
+        assembly.references(alone, assembly.encoder(alone)) as along,
+    ):
+        one, other = (
+            {
+                t.path.name: references._nodes.fingerprints(t.number, t.rows)
+                for t in references.catalogue.tracks("stored")
+            }
+            for references in (apart, along)
+        )
+    for name in one:
+        np.testing.assert_allclose(one[name].fingerprints, other[name].fingerprints, atol=1e-3)
+
+
+def test_a_cluster_without_a_gpu_worker_is_told_before_anything_waits(tmp_path, noise, milvus):
+    distributed = pytest.importorskip("distributed", reason="prefect-dask is not installed (extra `cluster`)")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, resources={"CPU": 1}
+    ) as cluster:
+        dask = {"runner": "dask", "dask_address": cluster.scheduler_address, "decoding": "apart"}
+        settings = Settings(data=tmp_path / "data", workers=1, milvus_uri=milvus, **dask)
+        with pytest.raises(ValueError, match="needs a Dask worker that offers GPU, none of 1 does"):
+            ingest_catalogue([noise], settings)
+
+
+def test_decoding_apart_needs_a_cluster_that_is_named(tmp_path):
+    with pytest.raises(ValueError, match="decoding 'apart' needs workers of two kinds"):
+        Settings(data=tmp_path, runner="dask", milvus_uri="http://127.0.0.1:19530", decoding="apart")
+    with pytest.raises(ValueError, match="decoding is 'aside', expected along or apart"):
+        Settings(data=tmp_path, decoding="aside")
+
+
 def test_what_another_ingestion_holds_is_waited_for(tmp_path, noise, monkeypatch):
     settings = Settings(data=tmp_path / "data", workers=1)
     encoder = assembly.encoder(settings)
