@@ -54,6 +54,7 @@ class GraphNetwork:
     hidden: int = 4096  # of the projector
     dimensions: int = 128  # of the fingerprint
     backend: graph.Backend = "dense"
+    aggregation: Literal["graph", "alone", "convolution"] = "graph"  # what a node sees; see AGGREGATIONS
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -62,6 +63,10 @@ class GraphNetwork:
             raise ValueError(f"graph network: pooling is {self.pooling!r}, expected 'mean' or 'bands'")
         if self.backend not in graph.BACKENDS:
             raise ValueError(f"graph network: backend is {self.backend!r}, expected one of {graph.BACKENDS}")
+        if self.aggregation not in AGGREGATIONS:
+            raise ValueError(
+                f"graph network: aggregation is {self.aggregation!r}, expected one of {', '.join(AGGREGATIONS)}"
+            )
 
     def grid(self, bins: int, frames: int) -> tuple[int, int]:
         """Frequency and time cells of the last stage."""
@@ -146,15 +151,17 @@ class StageLayers(nn.Module):
         padding = tuple((k - 1) // 2 for k in stage.kernel)
         self.convolution = nn.Conv2d(width, stage.channels, stage.kernel, stage.stride, padding, bias=False)
         self.norm = InstanceBatchNorm(stage.channels) if stage.instance_norm else nn.BatchNorm2d(stage.channels)
-        self.blocks = nn.Sequential(
-            *(GraphBlock(stage.channels, config, index=i, total=blocks) for i in range(first, first + stage.blocks))
+        self.blocks = nn.ModuleList(
+            GraphBlock(stage.channels, config, index=i, total=blocks) for i in range(first, first + stage.blocks)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.leaky_relu(self.norm(self.convolution(x)), 0.1)
         if not len(self.blocks):
             return x
-        nodes = self.blocks(x.flatten(2).transpose(1, 2).contiguous())
+        nodes = x.flatten(2).transpose(1, 2).contiguous()
+        for block in self.blocks:
+            nodes = block(nodes, x.shape[2:])
         return nodes.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
@@ -176,8 +183,8 @@ class GraphBlock(nn.Module):
 
     def __init__(self, channels: int, config: GraphNetwork, *, index: int, total: int) -> None:
         super().__init__()
-        self.k, self.backend = config.neighbours, config.backend
-        self.dilation = min(index // 4 + 1, config.max_dilation)
+        dilation = min(index // 4 + 1, config.max_dilation)
+        self.aggregate = AGGREGATIONS[config.aggregation](channels, config, dilation)
         self.drop = config.drop_path * index / max(total - 1, 1)
         self.before = NodeLinear(channels, channels)
         self.update = NodeLinear(2 * channels, channels)
@@ -185,9 +192,10 @@ class GraphBlock(nn.Module):
         self.widen = NodeLinear(channels, config.expansion * channels)
         self.narrow = NodeLinear(config.expansion * channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:  # (batch, nodes, channels)
+    def forward(self, x: Tensor, cells: tuple[int, int]) -> Tensor:
+        """(batch, nodes, channels), the nodes being frequency x time `cells`, -> same shape."""
         h = self.before(x)
-        h = torch.cat([h, graph.max_relative(h, self.k, dilation=self.dilation, backend=self.backend)], dim=-1)
+        h = torch.cat([h, self.aggregate(h, cells)], dim=-1)
         x = x + self._path(self.after(F.relu(self.update(h))))
         return x + self._path(self.narrow(F.relu(self.widen(x))))
 
@@ -197,6 +205,41 @@ class GraphBlock(nn.Module):
             return x
         keep = torch.rand(len(x), 1, 1, device=x.device) >= self.drop
         return x * keep / (1 - self.drop)
+
+
+class Nearest(nn.Module):
+    """The largest difference to the nodes that are most alike, wherever they are: the graph."""
+
+    def __init__(self, channels: int, config: GraphNetwork, dilation: int) -> None:
+        super().__init__()
+        self.k, self.dilation, self.backend = config.neighbours, dilation, config.backend
+
+    def forward(self, x: Tensor, cells: tuple[int, int]) -> Tensor:
+        return graph.max_relative(x, self.k, dilation=self.dilation, backend=self.backend)
+
+
+class Alone(nn.Module):
+    """A node's own positive part: no other node is seen, and every parameter of the block still has work."""
+
+    def __init__(self, channels: int, config: GraphNetwork, dilation: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, cells: tuple[int, int]) -> Tensor:
+        return F.relu(x)
+
+
+class Around(nn.Module):
+    """The 5 x 5 cells around a node, each channel by itself: what a graph of 32 nodes costs, or less."""
+
+    def __init__(self, channels: int, config: GraphNetwork, dilation: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, 5, padding=2, groups=channels, bias=False)
+
+    def forward(self, x: Tensor, cells: tuple[int, int]) -> Tensor:
+        return self.convolution(x.transpose(1, 2).unflatten(2, cells)).flatten(2).transpose(1, 2)
+
+
+AGGREGATIONS = {"graph": Nearest, "alone": Alone, "convolution": Around}
 
 
 class NodeLinear(nn.Module):

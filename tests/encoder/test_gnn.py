@@ -113,8 +113,36 @@ def test_bands_are_pooled_apart_or_together():
 def test_dilation_and_stochastic_depth_rise_from_block_to_block():
     blocks = [block for stage in NEURALSAMPLEID.build().stages for block in stage.blocks]
     # 12 blocks: dilation index // 4 + 1, at most 3; drop 0.1 * index / 11
-    assert [block.dilation for block in blocks] == [1] * 4 + [2] * 4 + [3] * 4
+    assert [block.aggregate.dilation for block in blocks] == [1] * 4 + [2] * 4 + [3] * 4
     assert [block.drop for block in blocks] == pytest.approx([0.1 * i / 11 for i in range(12)])
+
+
+@pytest.mark.parametrize(("aggregation", "seen"), [("graph", "like"), ("alone", "itself"), ("convolution", "near")])
+def test_what_a_node_sees_of_the_others(system, aggregation, seen):
+    """Nodes 0 and 14 of a 3 x 5 grid are alike and far apart; 0 and 1 are neighbours and unlike."""
+    network = replace(system.network, aggregation=aggregation, neighbours=2)
+    torch.manual_seed(0)
+    aggregate = GraphBlock(4, network, index=0, total=1).aggregate
+    nodes = noise(1, 15, 4)
+    nodes[0, 0] = nodes[0, 0].abs()
+    nodes[0, 14] = 1.01 * nodes[0, 0]
+    nodes[0, 1] = -nodes[0, 0]
+    nodes.requires_grad_()
+    aggregate(nodes, (3, 5))[0, 0].sum().backward()
+    moved = nodes.grad[0].abs().sum(1) > 0
+    assert {"itself": moved[0], "near": moved[1], "like": moved[14]}[seen]
+    assert not any(
+        {"itself": moved[0], "near": moved[1], "like": moved[14]}[other]
+        for other in {"like": ("near",), "itself": ("near", "like"), "near": ("like",)}[seen]
+    )
+
+
+def test_nodes_alone_have_as_many_parameters_as_a_graph_and_all_of_them_learn(system):
+    graph, alone = (replace(system.network, aggregation=name) for name in ("graph", "alone"))
+    graph, alone = (GraphEncoder(config, bins=36, frames=32) for config in (graph, alone))
+    assert sum(p.numel() for p in graph.parameters()) == sum(p.numel() for p in alone.parameters())
+    alone(10 * noise(4, 36, 32)).fingerprints.pow(3).sum().backward()
+    assert all(p.grad.abs().sum() > 0 for name, p in alone.named_parameters() if "update.linear" in name)
 
 
 def test_a_dropped_path_leaves_the_segment_as_it_was_and_keeps_the_mean():
@@ -134,6 +162,7 @@ def test_impossible_sizes_are_refused():
         ({"stages": ()}, "no stages"),
         ({"stages": (stage,), "backend": "sparse"}, "backend is 'sparse'"),
         ({"stages": (stage,), "pooling": "median"}, "pooling is 'median'"),
+        ({"stages": (stage,), "aggregation": "attention"}, "aggregation is 'attention', expected one of graph, alone"),
     ):
         with pytest.raises(ValueError, match=reason):
             GraphNetwork(**values)

@@ -98,7 +98,7 @@ class Pair(nn.Module):
 
     def forward(self, x):
         self.largest = max(self.largest, len(x))
-        return nn.functional.normalize(self.last(self.block(x).mean(dim=1)), dim=1)
+        return nn.functional.normalize(self.last(self.block(x, (1, 1)).mean(dim=1)), dim=1)
 
 
 def loss(fingerprints):
