@@ -1,10 +1,10 @@
 """Sustained load: clients query a Milvus server for minutes while tracks are stored in it.
 
-    python -m benchmarks.load [--minutes 10] [--clients 4] [--start 20000]
+    python -m benchmarks.load [--minutes 10] [--clients 4] [--start 20000] [--rate 500]
 
 Each client is a process that opens the catalogue for reading and asks one query of 120 segments after the other, for 20
-candidates a segment; tracks are stored meanwhile without a pause. Prints errors, latencies, and the memory of every
-process a minute after the start and at the end.
+candidates a segment; tracks are stored meanwhile, at the rate given (two cores encode some 500 segments a second), or
+as fast as it goes. Prints errors, latencies, and the memory of every process a minute after the start and at the end.
 """
 
 import argparse
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--start", type=int, default=20_000, help="segments stored before the load begins")
+    parser.add_argument("--rate", type=float, default=0, help="segments stored a second; 0: as many as it goes")
     parser.add_argument("--uri", help="Milvus server to use, whose memory is then not told")
     arguments = parser.parse_args()
     with ExitStack() as parts:
@@ -58,6 +59,9 @@ def run(grown: Grown, folder: Path, uri: str, server: dict[str, int], arguments:
     processes = {f"client {i + 1}": client.pid for i, client in enumerate(clients)} | server
     answers, early, began = [], {}, time.time()
     while time.time() < ends:
+        if arguments.rate and grown.size - before > arguments.rate * (time.time() - began):
+            time.sleep(0.05)
+            continue
         grown.add_track()
         if not early and time.time() - began > min(_MOST_WARM_UP, 20 * arguments.minutes):
             early, early_size = {name: milvus_server.memory(pid) for name, pid in processes.items()}, grown.size

@@ -36,8 +36,11 @@ def standalone() -> Iterator[str]:
 
 
 @contextmanager
-def running() -> Iterator:
-    """The ``milvus.MilvusServer`` itself, whose ``server_proc.pid`` tells what to measure; ServerUnavailable."""
+def running(*, merging: bool = True) -> Iterator:
+    """The ``milvus.MilvusServer`` itself, whose ``server_proc.pid`` tells what to measure; ServerUnavailable.
+
+    Without ``merging`` it leaves segments as they were sealed: it comes to rest soon after it was filled.
+    """
     try:
         from milvus import MilvusServer, MilvusServerConfig
     except ImportError as error:
@@ -47,6 +50,7 @@ def running() -> Iterator:
         config = MilvusServerConfig(data_dir=folder, proxy_port=_free_port())
         for component in _COMPONENTS:  # they find each other here, not at the address of the network card
             config.set(f"{component}.ip", "127.0.0.1")
+        config.set("dataCoord.enableCompaction", merging)
         server = MilvusServer(config, wait_for_started=False)
         try:
             server.start()

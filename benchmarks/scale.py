@@ -2,12 +2,13 @@
 
     python -m benchmarks.scale                               10,000, 100,000 and 1,000,000 segments
     python -m benchmarks.scale --sizes 10000 100000          less: a few minutes
-    python -m benchmarks.scale --music DATA                  the fingerprints of a data directory, tiled with noise
+    python -m benchmarks.scale --music DATA --nprobe 20 96   the fingerprints of a data directory, tiled with noise
 
 A query is 120 consecutive segments of a stored track under noise (cosine 0.86 to what is stored), all in one call.
 `recall` is candidate recall@20: the share of the 20 exactly nearest segments that come back. `bare` is pymilvus' search
 for 20 in the same collection, in turn with ours; ours asks for more, looks each track up in the ledger, and compares
-again with the fingerprints in Zarr. A server is started where --uri names none.
+again with the fingerprints in Zarr. A server is started where --uri names none; it does not merge its segments, which
+at a million takes it half an hour, and is at rest when it is asked.
 """
 
 import argparse
@@ -15,9 +16,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,23 +46,24 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="segments")
     parser.add_argument("--lite-to", type=int, default=100_000, help="largest size tried with Milvus Lite")
     parser.add_argument("--music", type=Path, help="data directory whose fingerprints are tiled")
-    parser.add_argument("--nprobe", type=int, default=IndexSettings().nprobe, help="cells visited per query")
+    parser.add_argument(
+        "--nprobe", type=int, nargs="+", default=[IndexSettings().nprobe], help="cells visited per query"
+    )
     parser.add_argument("--uri", help="Milvus server to use")
     arguments = parser.parse_args()
     with ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="asid-scale-")))
-        server = None if arguments.uri else parts.enter_context(milvus_server.running())
+        server = None if arguments.uri else parts.enter_context(milvus_server.running(merging=False))
         uri = arguments.uri or f"http://127.0.0.1:{server.listen_port}"
         tracks = tiled(arguments.music) if arguments.music else walks()
-        index = IndexSettings(nprobe=arguments.nprobe)
-        grown = parts.enter_context(Grown.open(folder, uri, tracks, max(arguments.sizes), index))
+        grown = parts.enter_context(Grown.open(folder, uri, tracks, max(arguments.sizes)))
         rows = []
         for size in sorted(arguments.sizes):
             pid = server.server_proc.pid if server else None
-            rows.append(measured(grown, size, lite=size <= arguments.lite_to, server=pid))
-            rows[-1]["server MB"] = milvus_server.memory(server.server_proc.pid) if server else np.nan
-            print(rows[-1], file=sys.stderr, flush=True)
-        print(pandas.DataFrame(rows).set_index("segments").T.round(4).to_string())
+            for row in measured(grown, size, arguments.nprobe, lite=size <= arguments.lite_to, server=pid):
+                rows.append(row | {"server MB": milvus_server.memory(pid) if pid else np.nan})
+                print(rows[-1], file=sys.stderr, flush=True)
+        print(pandas.DataFrame(rows).set_index(["segments", "nprobe"]).T.round(4).to_string())
         print_slopes(pandas.DataFrame(rows))
         print(overfetched(grown).to_string())
 
@@ -127,8 +129,10 @@ class Grown:
         self.size = here.stop
 
 
-def measured(grown: Grown, size: int, *, lite: bool, server: int | None = None) -> dict[str, float]:
-    """Grow the catalogue to this size, then one column of the table; `server` is the process to wait for."""
+def measured(
+    grown: Grown, size: int, nprobes: Sequence[int], *, lite: bool, server: int | None = None
+) -> Iterator[dict[str, float]]:
+    """Grow the catalogue to this size, then a column of the table for each nprobe; `server` is who comes to rest."""
     before, began = grown.size, time.perf_counter()
     while grown.size < size:
         grown.add_track()
@@ -140,8 +144,12 @@ def measured(grown: Grown, size: int, *, lite: bool, server: int | None = None) 
     row = {"segments": grown.size, "stored a second": round(added), "index built after s": time.perf_counter() - began}
     queries = asked(grown)
     exact = [exactly(grown, query) for query in queries]
-    row |= compared(grown, queries, exact)
-    return row | (with_lite(grown, before, queries) if lite else {})
+    if lite:
+        row |= with_lite(grown, before, queries)
+    for nprobe in nprobes:
+        index = grown.references._fingerprints._index
+        grown.references._fingerprints._index = replace(index, nprobe=nprobe)
+        yield row | {"nprobe": nprobe} | compared(grown, queries, exact)
 
 
 def settle(references: References) -> None:
@@ -253,7 +261,8 @@ def recall(found: Candidates, best: NDArray[np.int64]) -> float:
 
 
 def print_slopes(rows: pandas.DataFrame) -> None:
-    """Cost ~ size ** slope, fitted over the sizes."""
+    """Cost ~ size ** slope, fitted over the sizes, at the first nprobe."""
+    rows = rows[rows["nprobe"] == rows["nprobe"].iloc[0]]
     for name in ("ms, bare", "ms, ours", "Lite: ms"):
         kept = rows[["segments", name]].dropna() if name in rows else rows[:0]
         if len(kept) > 1:

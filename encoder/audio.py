@@ -23,7 +23,7 @@ from encoder.limits import DEFAULT, LONGEST_TEXT, AudioError, Limits, printable
 _LIBSNDFILE = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
 _FFMPEG = (".m4a", ".m4b", ".aac", ".mp4", ".wma", ".webm", ".mkv", ".mka", ".mov", ".avi", ".ac3", ".ape", ".wv")
 SUFFIXES = frozenset(_LIBSNDFILE + _FFMPEG)  # of the files that are taken for audio in a folder
-SHORTEST = 0.5  # seconds
+SHORTEST = DEFAULT.shortest  # seconds
 LOUDEST = 1e6  # full scale is 1; the powers of such samples still fit float32, and their sums
 _CHUNK = 30  # seconds decoded at a time
 _CHUNK_VALUES = 2**22  # samples of all channels decoded at a time, at most
@@ -69,8 +69,8 @@ def read(path: Path, *, sample_rate: int = 16_000, limits: Limits = DEFAULT) -> 
 def stream(path: Path, *, sample_rate: int = 16_000, limits: Limits = DEFAULT) -> Iterator[NDArray[np.float32]]:
     """The file as consecutive mono float32 chunks of at most about 30 s.
 
-    Raises AudioError where the file is missing, unreadable, empty, shorter than 0.5 s, ends before its header says
-    (truncated), goes beyond the limits, or holds samples that are not finite or above 1e6 (full scale is 1).
+    Raises AudioError where the file is missing, unreadable, empty, ends before its header says (truncated), is shorter
+    or otherwise beyond the limits, or holds samples that are not finite or above 1e6 (full scale is 1).
     """
     path, total = Path(path), 0
     for chunk in _decoded(path, sample_rate, limits):
@@ -79,9 +79,10 @@ def stream(path: Path, *, sample_rate: int = 16_000, limits: Limits = DEFAULT) -
         if len(chunk):
             yield chunk
     if total == 0:
-        raise AudioError(path, "holds no audio, expected at least 0.5 s")
-    if total < SHORTEST * sample_rate:
-        raise AudioError(path, f"lasts {total / sample_rate:.2f} s, expected at least {SHORTEST} s")
+        raise AudioError(path, f"holds no audio, expected at least {limits.shortest:g} s")
+    if total < limits.shortest * sample_rate:
+        lasts = f"{total / sample_rate:.{2 if limits.shortest >= 0.1 else 4}f} s"  # no "0.02 s, expected at least 0.02 s"
+        raise AudioError(path, f"lasts {lasts}, expected at least {limits.shortest:g} s")
 
 
 def _existing(path: Path) -> Path:

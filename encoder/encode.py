@@ -10,20 +10,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from encoder import audio, checkpoint, contrast, segments
+from encoder.checkpoint import CheckpointError
 from encoder.encoding import Encoding, join
+from encoder.gnn import Encoded
 from encoder.limits import DEFAULT, Limits
 from encoder.segments import Block, SegmentGrid
-from encoder.systems import KINDS, System
+from encoder.systems import KINDS, SYSTEMS, System
 
 SILENCE = 3e-4  # RMS of a segment (-70 dBFS) at or under which it has no fingerprint
 
 
-def shipped() -> Path:
-    """The encoder checkpoint that comes with the package."""
-    return Path(str(resources.files("encoder") / "weights" / "asid.safetensors"))
+def shipped(name: str = "asid") -> Path:
+    """The checkpoint of that system that comes with the package; CheckpointError where none does."""
+    path = Path(str(resources.files("encoder") / "weights" / f"{name}.safetensors"))
+    if not path.is_file():
+        others = ", ".join(sorted({p.stem for p in path.parent.glob("*.safetensors")} & SYSTEMS.keys()))
+        raise CheckpointError(
+            f"no weights of system {name!r} come with asid, only of {others}; train them (docs/systems.md) and give "
+            "--encoder"
+        )
+    return path
 
 
 class Encoder:
@@ -36,7 +46,8 @@ class Encoder:
         loaded = checkpoint.load(path or shipped(), *KINDS)
         self.system: System = loaded.config
         self.digest, self.provenance = loaded.digest, loaded.provenance
-        self.device, self.batch, self.limits = torch.device(device), batch, limits
+        self.device, self.batch = torch.device(device), batch
+        self.limits = replace(limits, shortest=min(limits.shortest, self.system.shortest))
         self.network = loaded.restore(self.system.build()).to(self.device)
         self.front_end = self.system.spectra().to(self.device)
         empty = self._empty()
@@ -69,11 +80,15 @@ class Encoder:
 
     @torch.inference_mode()
     def _encode(self, block: Block, last: bool) -> Encoding:
-        frames = self.frames(block)
-        spectra = frames.unfold(1, self.grid.frames, self.grid.step).transpose(0, 1)
         audible = np.flatnonzero(self._levels(block) > SILENCE)
-        parts = [self.network(part.to(self.device)) for part in spectra[audible].split(self.batch) if len(part)]
-        kept = dict(contrast=self._contrast(frames, block, last), first_hop=block.first)
+        if self.grid.shingled:
+            parts = [self.embed(part) for part in self._cut(block)[audible].split(self.batch) if len(part)]
+            kept = dict(first_hop=block.first)
+        else:
+            frames = self.frames(block)
+            spectra = frames.unfold(1, self.grid.frames, self.grid.step).transpose(0, 1)
+            parts = [self.network(part.to(self.device)) for part in spectra[audible].split(self.batch) if len(part)]
+            kept = dict(contrast=self._contrast(frames, block, last), first_hop=block.first)
         if not parts:
             return replace(self._empty(), **kept)
         return Encoding(
@@ -84,6 +99,18 @@ class Encoder:
             segment_duration=self.grid.duration,
             **kept,
         )
+
+    @torch.inference_mode()
+    def embed(self, shingles: torch.Tensor) -> Encoded:
+        """Waveforms cut beforehand (batch, samples), each reflected at its own ends."""
+        margin = self.front_end.config.n_fft // 2
+        padded = F.pad(shingles.to(self.device).unsqueeze(1), (margin, margin), mode="reflect").squeeze(1)
+        return self.network(self.front_end(padded))
+
+    def _cut(self, block: Block) -> torch.Tensor:
+        """The segments of a shingled block, (segments, samples)."""
+        stride = self.grid.step * self.grid.frame_hop
+        return torch.from_numpy(block.samples).unfold(0, self.grid.window(1, 0), stride)
 
     def contrast_stream(
         self, chunks: Iterable[NDArray[np.float32]]

@@ -28,6 +28,7 @@ class AudioError(ValueError):
 class Limits:
     """What a file may hold and how long its decoding may take."""
 
+    shortest: float = 0.5  # seconds; less is refused, unless the system takes shorter sounds (encoder/systems.py)
     duration: float = 9 * 3600.0  # seconds of audio; a track of more has no segment ids (store/segment_ids.py)
     channels: int = 32  # 24 of the largest surround format; a chunk of all of them is held in memory
     lowest_rate: int = 4_000  # Hz; under it nothing of what the encoder looks at is left

@@ -1,7 +1,8 @@
 """Released: checkpoint files of the published training code -> weights under our names; what does not fit is refused.
 
 A .pth file is a pickle; it is read with everything but tensors, numbers and plain containers refused, so that nothing
-in it is ever executed.
+in it is ever executed. Settings that a file holds as objects of a known package are stepped over: each becomes an empty
+shell of ours, of whatever class it said it was.
 
     ValueError
      └─ PublishedError     missing, no checkpoint, holding code, or made for another network
@@ -26,14 +27,27 @@ _NUMBERS = [
 ]
 
 
+# What settings objects are built with besides their own classes.
+_SETTINGS = ("typing.Any", "collections.defaultdict", "builtins.dict", "builtins.list")
+
+
 class PublishedError(ValueError):
     """A released checkpoint that cannot be used; the message says why and what to do."""
 
 
-def read_released(path: Path) -> dict[str, Tensor]:
+class _Shell:
+    """Stands for an object that is stepped over."""
+
+    def __init__(self, *values: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def read_released(path: Path, *, within: str = "state_dict", inert: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """The weights in a released .pth file under their released names, without executing anything that is in it.
 
-    Accepts a bare state dictionary or a training checkpoint that holds one under ``state_dict``; strips ``module.``.
+    Accepts a bare state dictionary or a training checkpoint that holds one under `within`; strips ``module.``. Objects
+    of packages whose names start with one of `inert` are stepped over, all others refused.
     """
     path = Path(path)
     if not path.is_file():
@@ -44,7 +58,7 @@ def read_released(path: Path) -> dict[str, Tensor]:
         raise PublishedError(f"{path}: is a web page, expected a .pth checkpoint; download the file itself")
     if not zipfile.is_zipfile(path) and not start.startswith(_PICKLE):
         raise PublishedError(f"{path}: is no .pth checkpoint or only a part of one; download it again")
-    return _weights(_loaded(path), path)
+    return _weights(_loaded(path, inert), path, within)
 
 
 def renamed(
@@ -80,9 +94,9 @@ def _shaped(weight: Tensor, expected: Tensor) -> Tensor | None:
     return weight.float().contiguous() if weight.shape == expected.shape else None
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(path: Path, inert: tuple[str, ...]) -> Any:
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
+        with torch.serialization.safe_globals([*_NUMBERS, *_shells(path, inert)]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise PublishedError(
@@ -92,11 +106,19 @@ def _loaded(path: Path) -> Any:
         raise PublishedError(f"{path}: cannot be read as a .pth checkpoint; download it again") from error
 
 
-def _weights(content: Any, path: Path) -> dict[str, Tensor]:
-    weights = content.get("state_dict", content) if isinstance(content, dict) else None
+def _shells(path: Path, inert: tuple[str, ...]) -> list[tuple[type, str]]:
+    """A shell for each kind of object in the file that is to be stepped over."""
+    if not inert or not zipfile.is_zipfile(path):
+        return []
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return [(_Shell, name) for name in names if name.startswith(inert) or name in _SETTINGS]
+
+
+def _weights(content: Any, path: Path, within: str) -> dict[str, Tensor]:
+    weights = content.get(within, content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise PublishedError(
-            f"{path}: holds no dictionary of weights, expected a state_dict; is it another kind of file?"
+            f"{path}: holds no dictionary of weights, expected a {within}; is it another kind of file?"
         )
     return {str(key).removeprefix("module."): weight for key, weight in weights.items()}
 

@@ -34,6 +34,8 @@ def to_text(reply: Reply) -> str:
         return f"{reply.query}: {reply.error}"
     same = [f"  the same recording as  {_of(m)}; --include-self shows it" for m in reply.answer.same]
     found = [line for m in reply.answer.matches for line in _lines(m)]
+    if found and not reply.answer.barred:
+        found.insert(0, "  the nearest, whether or not they are right (--min-score sets a bar)")
     return "\n".join([str(reply.query), *same, *(found or [f"  no sample found{_how_sure(reply.answer)}"])])
 
 

@@ -1,16 +1,17 @@
 """Assembly: from settings, the encoder, the catalogue and the searcher that a command or a flow works with."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from encoder import allocator
+from encoder import allocator, encode
 from encoder.encode import Encoder
 from flows.settings import Settings
 from reranker import checkpoint as reranker_checkpoint
-from reranker import confidence
+from reranker import confidence, rankers
 from reranker.confidence import Calibration
 from reranker.correlate import Correlator
 from reranker.search import Searcher
@@ -25,7 +26,8 @@ from store.references import References
 def encoder(settings: Settings) -> Encoder:
     """The encoder that the settings name; raises CheckpointError, and ValueError for a device that is not there."""
     allocator.keep_memory()
-    return Encoder(settings.encoder, device=usable(settings.device), limits=settings.limits)
+    path = settings.encoder or encode.shipped(settings.system)
+    return Encoder(path, device=usable(settings.device), limits=settings.limits)
 
 
 def usable(device: str) -> str:
@@ -102,13 +104,15 @@ def searcher(settings: Settings, stored: References, asking: Encoder) -> Searche
     ValueError where the encoder lacks what that needs, CalibrationError where the user's calibration is of other scores
     or cannot promise the false-alarm rate of the settings.
     """
-    ranking, classifier, correlator, calibration = settings.ranking, None, None, None
+    ranking = replace(settings.ranking, by=rankers.resolved(settings.ranking.by, asking.system))
+    classifier, correlator, calibration = None, None, None
     if ranking.by == "correlation":
         correlator = Correlator()
         calibration = _calibration(settings, asking, correlator)
     elif ranking.by == "reranker":
         classifier = reranker_checkpoint.load(settings.reranker, encoder=asking.digest).to(asking.device)
-    return Searcher(asking, stored, classifier, ranking, correlator=correlator, calibration=calibration)
+    ranker = rankers.own(asking) if ranking.by == "own" else None
+    return Searcher(asking, stored, classifier, ranking, correlator=correlator, calibration=calibration, ranker=ranker)
 
 
 def _calibration(settings: Settings, asking: Encoder, correlator: Correlator) -> Calibration | None:

@@ -46,7 +46,7 @@ class Calibrating:
     command: str = ""  # kept in the calibration
 
     def __post_init__(self) -> None:
-        if self.settings.ranking.by != "correlation":
+        if self.settings.ranking.by not in ("auto", "correlation"):
             raise ValueError(
                 f"ranking: by is {self.settings.ranking.by!r}, expected correlation; only that is calibrated"
             )

@@ -4,7 +4,6 @@ stdout carries results, stderr progress and errors; exit 2 for misuse, 1 for a d
 """
 
 import json
-import sys
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -15,14 +14,14 @@ from flows.cli_calibrate import calibrate
 from flows.cli_deploy import accept, deploy, serve, show_metrics
 from flows.cli_evaluate import dashboard, evaluate
 from flows.cli_find import find, verify
+from flows.cli_prepare import prepare
+from flows.cli_train import train
 from flows.options import (
     PATH,
     OneLineErrors,
     catalogue_options,
-    changed,
     prepare_prefect,
     read_settings,
-    training_options,
 )
 
 
@@ -33,7 +32,9 @@ def main(debug: bool) -> None:
     """Automatic sample identification: which recordings does a track sample, and where."""
 
 
-for command in (find, verify, calibrate, evaluate, dashboard, serve, deploy, accept, show_metrics):
+for command in (
+    find, verify, calibrate, evaluate, dashboard, prepare, train, serve, deploy, accept, show_metrics
+):  # fmt: skip
     main.add_command(command)
 
 
@@ -142,141 +143,17 @@ def plan(tracks: int, minutes: float, as_json: bool, **given) -> None:
     click.echo(json.dumps(asdict(need), indent=2) if as_json else show.need_text(need))
 
 
-@main.group()
-def prepare() -> None:
-    """Make training material."""
-
-
-@prepare.command()
-@click.argument("directory", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder of the stem cache.")
-@click.option("--manifest", type=PATH, help="CSV with title, artist, licence, group, stem, split of each file.")
-@click.option("--split", "splits", multiple=True, help="Only these splits of the manifest (may be repeated).")
-@click.option("--separate", help="Separate recordings with this demucs model (a name, or a folder that holds one).")
-@click.option(
-    "--min-beats", type=click.IntRange(0), help="Leave out tracks with fewer beats; 0 keeps all.  [default: 32]"
-)
-@click.option("--beat-checkpoint", type=PATH, help="beat_this checkpoint; without one, librosa's tracker is used.")
-@click.option("--soundfont", type=PATH, help="For MIDI files.  [default: Debian's General MIDI soundfont]")
-@click.option("--arrangement", type=click.IntRange(1), help="Only MIDI files, each with another band: a number each.")
-@click.option("--workers", type=click.IntRange(1), help="Sources decoded or rendered at the same time.  [default: 2]")
-@click.option("--device", default="cpu", show_default=True, help="For demucs and beat_this.")
-def stems(directory: Path, out: Path, manifest: Path | None, splits: tuple[str, ...], **given) -> None:
-    """Decode, render (MIDI) or separate (demucs) the music in DIRECTORY into a stem cache."""
-    prepare_prefect(out)
-    from encoder.training.stems import StemSettings
-    from flows import show
-    from flows.prepare import prepare_stems
-
-    given["checkpoint_path"] = given.pop("beat_checkpoint")
-    settings = StemSettings(**{key: value for key, value in given.items() if value is not None})
-    with show.preparation() as progress:
-        records = prepare_stems(
-            directory, out, settings=settings, manifest=manifest, splits=set(splits) or None, progress=progress
-        )
-    click.echo(show.preparation_text(records))
-
-
-@prepare.command()
-@click.argument("directory", type=PATH)
-@click.option("--count", type=click.IntRange(1), default=160, show_default=True, help="Pieces, about 50 s each.")
-def multitracks(directory: Path, count: int) -> None:
-    """Render pieces of our own into DIRECTORY, a folder of stems each: material for `asid prepare stems`."""
-    from evaluation.pieces import multitracks
-
-    with click.progressbar(multitracks.write(directory, count=count), count, label="render", file=sys.stderr) as bar:
-        for _ in bar:
-            pass
-    click.echo(directory)
-
-
-@main.group()
-def train() -> None:
-    """Train an encoder, its contrast network, or a reranker."""
-
-
-@train.command("encoder")
-@click.argument("cache", type=PATH)
-@click.option("--system", default="asid", show_default=True, help="Recipe, one of `asid info --systems`.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
-@click.option("--from", "start", type=PATH, help="Begin with the weights of this checkpoint.")
-@training_options
-def train_encoder(
-    cache: Path, system: str, changes: tuple[str, ...], start: Path | None, out: Path, device: str, resume: bool
-) -> None:
-    """Train an encoder on the stem cache CACHE; one line per epoch, the best one kept."""
-    prepare_prefect(out)
-    from dataclasses import replace
-
-    from encoder import systems
-    from flows import show
-    from flows.train import train_encoder
-
-    recipe = systems.named(system)
-    recipe = replace(recipe, schedule=changed(recipe.schedule, changes))
-    click.echo(train_encoder(cache, recipe, out, start=start, device=device, resume=resume, progress=show.epoch))
-
-
-@train.command("contrast")
-@click.argument("cache", type=PATH)
-@click.option("--encoder", type=PATH, help="Encoder checkpoint to begin with.  [default: the shipped one]")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
-@training_options
-def train_contrast(
-    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
-) -> None:
-    """Train what correlation looks at: the contrast network of an encoder, which stays as it is otherwise."""
-    prepare_prefect(out)
-    from encoder.training.contrast import SCHEDULE
-    from flows import show
-    from flows.train import train_contrast
-
-    schedule = changed(SCHEDULE, changes)
-    click.echo(
-        train_contrast(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
-    )
-
-
-@train.command("reranker")
-@click.argument("cache", type=PATH)
-@click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
-@training_options
-def train_reranker(
-    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
-) -> None:
-    """Train a reranker on the node matrices of a frozen encoder."""
-    prepare_prefect(out)
-    from flows import show
-    from flows.train import train_reranker
-    from reranker.train import RerankerSchedule
-
-    schedule = changed(RerankerSchedule(), changes)
-    click.echo(
-        train_reranker(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
-    )
-
-
-@train.command("compact")
-@click.argument("cache", type=PATH)
-@click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]")
-@click.option("--reranker", type=PATH, help="Reranker to measure the cost with.  [default: the shipped one]")
-@click.option("--out", type=PATH, required=True, help="File to write, for node_form in the settings.")
-def train_compact(cache: Path, encoder: Path | None, reranker: Path | None, out: Path) -> None:
-    """Fit the compact form of node matrices (2 KiB a segment); prints what it costs on validation pairs."""
-    prepare_prefect(out.parent)
-    from flows import show
-    from flows.train import train_compact
-
-    for cost in train_compact(cache, encoder, reranker, out):
-        show.epoch(cost)
-    click.echo(out)
-
-
 @main.command("import-published")
 @click.argument("model", type=PATH)
-@click.argument("classifier", type=PATH)
+@click.argument("classifier", type=PATH, required=False)
 @click.option("--out", type=PATH, required=True, help="Folder for encoder.safetensors and reranker.safetensors.")
+@click.option(
+    "--system",
+    type=click.Choice(["neuralsampleid-published", "clews"]),
+    default="neuralsampleid-published",
+    show_default=True,
+    help="Whose files they are; clews has MODEL.ckpt alone.",
+)
 @click.option(
     "--graph-blocks",
     type=click.Choice(["bypassed", "active"]),
@@ -284,11 +161,17 @@ def train_compact(cache: Path, encoder: Path | None, reranker: Path | None, out:
     show_default=True,
     help="As the released code runs the network, or with its stored graph blocks at work.",
 )
-def import_published(model: Path, classifier: Path, out: Path, graph_blocks: str) -> None:
-    """Turn the released NeuralSampleID files MODEL.pth and CLF.pth into checkpoints of ours."""
-    from flows.published import import_released
+def import_published(model: Path, classifier: Path | None, out: Path, system: str, graph_blocks: str) -> None:
+    """Turn released files into checkpoints of ours: NeuralSampleID's MODEL.pth and CLF.pth, or CLEWS' MODEL.ckpt."""
+    from flows import published
 
-    for path in import_released(model, classifier, out, graph_blocks=graph_blocks):
+    if (classifier is None) != (system == "clews"):
+        needed = "is not taken with --system clews" if classifier else "is missing"
+        raise click.UsageError(f"CLASSIFIER {needed}")
+    if system == "clews":
+        click.echo(published.import_released_clews(model, out))
+        return
+    for path in published.import_released(model, classifier, out, graph_blocks=graph_blocks):
         click.echo(path)
 
 

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.cli_compare import evaluate_compare
+from flows.cli_noise import evaluate_noise
+from flows.cli_sounds import evaluate_sounds
+from flows.cli_versions import evaluate_versions
 from flows.options import PATH, catalogue_options, comparison_options, prepare_prefect, read_settings
 
 if TYPE_CHECKING:  # imported late, so that --help stays quick
@@ -16,6 +20,10 @@ if TYPE_CHECKING:  # imported late, so that --help stays quick
 @click.group()
 def evaluate() -> None:
     """Measure how much is found."""
+
+
+for _command in (evaluate_compare, evaluate_noise, evaluate_sounds, evaluate_versions):
+    evaluate.add_command(_command)
 
 
 @evaluate.command()

@@ -30,8 +30,9 @@ def _no_file(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--min-score", type=float, help="Show matches from this score on, however sure.")
 @click.option(
     "--rank-by",
-    type=click.Choice(["correlation", "reranker", "similarity"]),
-    help="Correlate references with the query (finds most), or rank by candidates.  [default: correlation]",
+    type=click.Choice(["correlation", "reranker", "similarity", "own"]),
+    help="Correlate references with the query (finds most), rank by candidates, or as the system does of its own.  "
+    "[default: what suits the system]",
 )
 @click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
 @click.option(
@@ -130,7 +131,7 @@ def _separator(model: str | None, settings: "Settings") -> "Separator | None":
     """
     if model is None:
         return None
-    if settings.ranking.by != "correlation":
+    if settings.ranking.by not in ("auto", "correlation"):
         raise ValueError(f"--stems: references are ranked by {settings.ranking.by}, which aligns none; leave one out")
     from encoder.separation import Separator  # demucs takes seconds to import
 

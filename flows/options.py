@@ -26,6 +26,7 @@ def catalogue_options(command: Callable) -> Callable:
     for option in (
         click.option("--device", help="cpu or cuda.  [default: cpu]"),
         click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]"),
+        click.option("--system", help="Another shipped system, with a catalogue of its own.  [default: asid]"),
         click.option("--milvus-uri", help="A Milvus server.  [default: Milvus Lite in the data directory]"),
         click.option("--settings", "settings_file", type=PATH, help="TOML file with these and more settings."),
         click.option("--data", type=PATH, help="Data directory.  [default: ~/.local/share/asid]"),
@@ -91,10 +92,17 @@ def changed(schedule: Any, changes: Sequence[str]) -> Any:
         if key not in kinds:
             raise ValueError(f"--set {change}: unknown key, expected one of {', '.join(kinds)}")
         try:
-            values[key] = kinds[key](text)
-        except ValueError as error:
+            values[key] = tuple(map(float, text.split(","))) if kinds[key] is tuple else kinds[key](text)
+        except (ValueError, TypeError) as error:
             raise ValueError(f"--set {change}: expected {key} as {kinds[key].__name__}") from error
     return replace(schedule, **values)
+
+
+def tuned(system: Any, changes: Sequence[str]) -> Any:
+    """A system with values of its schedule, or as pairing.KEY=VALUE of its pairing, changed; ValueError as above."""
+    of_pairs = [change.removeprefix("pairing.") for change in changes if change.startswith("pairing.")]
+    others = [change for change in changes if not change.startswith("pairing.")]
+    return replace(system, schedule=changed(system.schedule, others), pairing=changed(system.pairing, of_pairs))
 
 
 def prepare_prefect(home: Path | None = None) -> None:

@@ -1,10 +1,11 @@
-"""Import of the released NeuralSampleID files: two .pth files -> an encoder and a reranker checkpoint of ours."""
+"""Import of released files: NeuralSampleID's two .pth files, or CLEWS' one, -> checkpoints of ours."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from encoder import checkpoint, systems
+from encoder.clews import import_clews
 from encoder.published import import_encoder
 from reranker.checkpoint import Reranker
 from reranker.published import import_classifier
@@ -23,3 +24,11 @@ def import_released(
     config = Reranker(classifier=attention.config, encoder=digest)
     checkpoint.save(paths[1], config, attention, provenance=source, half=False)
     return paths
+
+
+def import_released_clews(model: Path, out: Path) -> Path:
+    """Write out/encoder.safetensors at full precision; nothing pickled is executed."""
+    network, path = import_clews(model), out / "encoder.safetensors"
+    system = replace(systems.named("clews"), network=network.config)
+    checkpoint.save(path, system, network, provenance={"imported_from": [model.name]}, half=False)
+    return path

@@ -34,6 +34,7 @@ from encoder.limits import Limits
 from reranker.rank import Ranking
 from store.fingerprints import IndexSettings
 
+DEFAULT_SYSTEM = "asid"
 _ENVIRONMENT = {"data": "ASID_DATA", "milvus_uri": "ASID_MILVUS_URI", "ledger_url": "ASID_LEDGER_URL"}
 
 
@@ -44,6 +45,9 @@ class Settings:
     data: Path = Path("~/.local/share/asid")
     milvus_uri: str | None = None  # None: Milvus Lite, a file under `data`
     ledger_url: str | None = None  # None: SQLite, a file under `data`
+    system: str = (
+        DEFAULT_SYSTEM  # whose shipped encoder is used; others keep their catalogue in a folder of their own in `data`
+    )
     encoder: Path | None = None  # checkpoint; None: the shipped one
     reranker: Path | None = None
     calibration: Path | None = None  # None: calibration.json under `data` where it is there, else the shipped one
@@ -87,6 +91,8 @@ def load(file: Path | None = None, *, ranking: Mapping[str, Any] | None = None, 
             table[name] = _built(kind, table[name], f"[{name}] of {file}")
     table |= {key: os.environ[name] for key, name in _ENVIRONMENT.items() if os.environ.get(name)}
     settings = replace(_built(Settings, table, str(file or "the environment")), **_given(given))
+    if settings.system != DEFAULT_SYSTEM:
+        settings = replace(settings, data=settings.data / settings.system)
     return replace(settings, ranking=replace(settings.ranking, **_given(ranking or {})))
 
 

@@ -225,8 +225,8 @@ def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: st
     if correlation is None:
         chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold", "consistent")}
         return chosen | {"reranker": classifier}
-    chosen = {name: getattr(ranking, name) for name in ("by", "wide", "shortlist", "window", "overlap", "effort")}
-    return json.loads(json.dumps(chosen | {"correlation": asdict(correlation)}))
+    chosen = {name: getattr(ranking, name) for name in ("wide", "shortlist", "window", "overlap", "effort")}
+    return json.loads(json.dumps(chosen | {"by": "correlation"} | {"correlation": asdict(correlation)}))
 
 
 # -- the file -----------------------------------------------------------------------------------------------------

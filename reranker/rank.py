@@ -92,7 +92,7 @@ class Match:
 class Ranking:
     """What a query asks of the index and what survives."""
 
-    by: Literal["correlation", "reranker", "similarity"] = "correlation"
+    by: Literal["auto", "correlation", "reranker", "similarity", "own"] = "auto"  # reranker/rankers.py
     candidates: int = 5  # per query segment
     wide: int = 50  # the same where they only make the short list that is correlated
     threshold: float = 0.5  # score under which a candidate is rejected

@@ -2,6 +2,7 @@
 
 encode -> candidates (Milvus) -> a short list for each window -> contrast features (Zarr) -> explanations (correlation)
                               or -> node matrices (Zarr) -> scores (cross-attention)      -> ranked matches
+                              or -> what the system has of its own (reranker/rankers.py)  -> ranked matches
 """
 
 import math
@@ -19,6 +20,7 @@ from reranker.confidence import Calibration
 from reranker.correlate import Correlator, Explanation, Features
 from reranker.cross_attention import CrossAttention
 from reranker.rank import Match, Ranking, Scored
+from reranker.rankers import Ranker
 from store.candidates import Candidates
 from store.plan import content_hash
 from store.references import References
@@ -37,6 +39,7 @@ class Answer:
     same: tuple[Match, ...] = ()  # what the query is the same recording as, or a part of; not among the matches
     sample_free: float | None = None  # probability that no compared reference is sampled; None without a calibration
     false_alarms: float | None = None  # share of sample-free queries that are answered; None: a score was the bar
+    barred: bool = True  # whether there was a bar at all; without one the best are returned, right or not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +62,11 @@ class Searcher:
         *,
         correlator: Correlator | None = None,
         calibration: Calibration | None = None,
+        ranker: Ranker | None = None,
     ) -> None:
         """Without a classifier, candidates keep their similarity as score. With a correlator the best of them only say
         which references are explained; ValueError where the encoder has no contrast features to correlate.
+        With a ranker that one ranks; nobody knows a bar for its scores, so the best are returned however they score.
         A calibration gives confidences and the bar; CalibrationError where it is of other scores or cannot promise so
         few false alarms.
         """
@@ -72,7 +77,7 @@ class Searcher:
             )
         self.encoder, self.references = encoder, references
         self.classifier, self.ranking = classifier, ranking
-        self.correlator, self.calibration = correlator, calibration
+        self.correlator, self.calibration, self.ranker = correlator, calibration, ranker
         self.threshold: float | None = None  # confidence above which a match is returned; None: a score is the bar
         if calibration is not None:
             correlation = correlator.correlation if correlator else None
@@ -98,6 +103,7 @@ class Searcher:
             same=tuple(same),
             sample_free=None if self.calibration is None else math.prod(1 - match.confidence for match in ranked),
             false_alarms=self._false_alarms(query),
+            barred=self.minimum != -math.inf,
         )
 
     def enough(self, match: Match) -> bool:
@@ -109,6 +115,8 @@ class Searcher:
         """Score from which a match is returned; None where its confidence decides."""
         if self.threshold is not None:
             return None
+        if self.ranker is not None:
+            return -math.inf if self.ranking.surplus is None else self.ranking.surplus
         if self.correlator is None:
             return self.ranking.minimum
         return rank.UNCALIBRATED if self.ranking.surplus is None else self.ranking.surplus
@@ -120,6 +128,9 @@ class Searcher:
         """
         if not len(query):
             return ()  # silence
+        if self.ranker is not None:
+            candidates = self.references.candidates(query.fingerprints, limit=self.ranking.wide, exclude_tracks=exclude)
+            return self.ranker(query, candidates, self.references)
         if self.correlator is None:
             return self._by_candidates(self.score(query, exclude=exclude), query)
         parts = self._parts(query, exclude)

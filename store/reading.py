@@ -72,6 +72,14 @@ class Stored:
         self._require_all(peaks(node_matrices) > 0, ids)
         return node_matrices
 
+    def fingerprints(self, segment_ids: ArrayLike) -> NDArray[np.float32]:
+        """Fingerprints (segments, dimensions) of any segments, in order; zeros in silence and behind a track's end."""
+        ids = np.asarray(segment_ids, np.int64)
+        there = (index_of(ids) < self._lengths(track_of(ids))) & (ids >= 0)
+        found = np.zeros((len(ids), self.identity.dimensions), np.float32)
+        found[there] = self._nodes.fingerprints_of(ids[there])
+        return found
+
     def features(self, numbers: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
         """Contrast features (frames, semitones) of whole tracks, as far as they are stored, by number.
 

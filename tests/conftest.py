@@ -36,6 +36,20 @@ def released_weights():
     return weights
 
 
+@pytest.fixture(scope="session")
+def recorded():
+    """``recorded(network)``: weights of a network of which no excerpt is kept, and all recorded outputs."""
+    if not WHOLE.is_dir():
+        pytest.skip("the folder shared, with the whole recorded outputs, is not beside the checkout")
+    shapes = json.loads((WHOLE / "state_dict_keys.json").read_text())
+
+    def recorded(network: str) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
+        weights = {key: torch.from_numpy(procedural(key, shape, 1)) for key, shape in shapes[network].items()}
+        return weights, dict(np.load(WHOLE / "proc_1.npz"))
+
+    return recorded
+
+
 def procedural(key: str, shape: list[int], seed: int) -> np.ndarray:
     """Normal numbers seeded by the key, scaled as suits the kind of weight."""
     if key.endswith("num_batches_tracked"):
@@ -50,6 +64,8 @@ def procedural(key: str, shape: list[int], seed: int) -> np.ndarray:
         values = 1 + 0.2 * np.abs(normal)
     elif len(shape) > 1:
         values = normal * np.sqrt(2 / np.prod(shape[1:]))
+    elif key == "global_pool.p":
+        values = 3 + 0.1 * normal  # exponent of generalised means
     elif key.endswith(".weight"):
         values = 1 + 0.1 * normal  # scale of a norm
     else:

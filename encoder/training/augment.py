@@ -9,8 +9,9 @@ magnitudes (encoder/training/mixing.py). Colour is added where it is a sum: in d
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from encoder.segments import SegmentGrid
 from encoder.spectrogram import FrontEnd
@@ -38,14 +39,14 @@ def views(batch: PairBatch, front_end: FrontEnd, grid: SegmentGrid) -> Views:
     mix = batch.mixes[0]
 
     def mixture(part: slice) -> tuple[Tensor, ...]:
-        device = front_end.bank.device
+        device = _device(front_end)
         gain, factor = (torch.from_numpy(x[part]).to(device).unsqueeze(1) for x in (mix.gain, mix.factor[0]))
         covered = (
             _sample(batch, part, front_end) * 10 ** (gain / 20) + _there(batch.interferences, part, device) * factor
         )
         return _reference(batch, part, front_end), _warped(covered, batch, part, front_end, grid)
 
-    spectra = _in_portions(mixture, len(batch.tracks), front_end.bank.device)
+    spectra = _in_portions(mixture, len(batch.tracks), _device(front_end))
     coloured = (
         x + mixing.curve(torch.from_numpy(c).to(x.device), x.shape[1])
         for x, c in zip(spectra, mix.colour[:2], strict=True)
@@ -71,11 +72,11 @@ def apart(batch: PairBatch, front_end: FrontEnd, grid: SegmentGrid) -> Spectra:
     """Spectra of references in dB, of samples and interferences as power, the latter two warped."""
 
     def sides(part: slice) -> tuple[Tensor, ...]:
-        cover = _there(batch.interferences, part, front_end.bank.device)
+        cover = _there(batch.interferences, part, _device(front_end))
         warped = (_warped(x, batch, part, front_end, grid) for x in (_sample(batch, part, front_end), cover))
         return _reference(batch, part, front_end), *(10 ** (x / 10) for x in warped)
 
-    return Spectra(*_in_portions(sides, len(batch.tracks), front_end.bank.device))
+    return Spectra(*_in_portions(sides, len(batch.tracks), _device(front_end)))
 
 
 def _in_portions(make: Callable[[slice], tuple[Tensor, ...]], pairs: int, device: torch.device) -> Iterator[Tensor]:
@@ -85,12 +86,15 @@ def _in_portions(make: Callable[[slice], tuple[Tensor, ...]], pairs: int, device
 
 
 def _reference(batch: PairBatch, part: slice, front_end: FrontEnd) -> Tensor:
-    return front_end(_there(batch.references, part, front_end.bank.device))
+    return front_end(_there(batch.references, part, _device(front_end)))
 
 
 def _sample(batch: PairBatch, part: slice, front_end: FrontEnd) -> Tensor:
     """Waveforms of the samples with their effects."""
-    samples = _there(batch.samples, part, front_end.bank.device)
+    samples = _there(batch.samples, part, _device(front_end))
+    if batch.responses is not None:
+        samples = effects.in_room(samples, _there(batch.responses, part, samples.device))
+    samples = samples[:, batch.lead :]
     chosen = effects.Effects(*(x[part] for x in batch.effects))
     return effects.applied(samples, chosen, sample_rate=front_end.sample_rate)
 
@@ -102,18 +106,24 @@ def _warped(waveforms: Tensor, batch: PairBatch, part: slice, front_end: FrontEn
 
 def _finished(references: Tensor, queries: Tensor, batch: PairBatch, mix: Mix, front_end: FrontEnd) -> Views:
     """Both views band-limited, and what they show."""
+    shown = [torch.from_numpy(x).to(references.device) for x in (batch.tracks, batch.moments, mix.covers)]
+    if not np.isfinite(mix.limits).any():
+        return Views(references, queries, *shown)
     centres = front_end.config.points()[1:-1].to(references)
     limited = (
         mixing.limited(x, limits, centres, floor=_floor(front_end))
         for x, limits in zip((references, queries), mix.limits)
     )
-    shown = (torch.from_numpy(x).to(references.device) for x in (batch.tracks, batch.moments, mix.covers))
     return Views(*limited, *shown)
 
 
 def _floor(front_end: FrontEnd) -> float:
     """The least a cell of a spectrum can be, dB."""
     return float(20 / front_end.config.power * torch.tensor(front_end.config.floor).log10())
+
+
+def _device(front_end: nn.Module) -> torch.device:
+    return next(front_end.buffers()).device
 
 
 def _there(array, part: slice, device: torch.device) -> Tensor:

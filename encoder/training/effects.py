@@ -61,12 +61,23 @@ def reverberated(samples: Tensor, decay: Tensor, wet: Tensor, noise: Tensor, *, 
     seconds = torch.arange(noise.shape[1], device=samples.device) / sample_rate
     response = noise * torch.exp(-np.log(1000) * seconds / decay.unsqueeze(1))
     response = response / response.square().sum(1, keepdim=True).sqrt()
-    size = next_fast_len(samples.shape[1] + noise.shape[1] - 1, real=True)
-    product = torch.fft.rfft(samples, size) * torch.fft.rfft(response, size)
-    room = torch.fft.irfft(product, size)[:, : samples.shape[1]]
-    both = samples + wet.unsqueeze(1) * room
-    dry, loud = (x.square().mean(1, keepdim=True).sqrt() for x in (samples, both))
-    return both * (dry / loud.clamp(min=_QUIET))
+    return _as_loud(samples + wet.unsqueeze(1) * _convolved(samples, response), samples)
+
+
+def in_room(samples: Tensor, responses: Tensor) -> Tensor:
+    """(pairs, length) as heard through impulse responses (pairs, taps), cut where the sample ends, loudness kept."""
+    return _as_loud(_convolved(samples, responses), samples)
+
+
+def _convolved(samples: Tensor, responses: Tensor) -> Tensor:
+    size = next_fast_len(samples.shape[1] + responses.shape[1] - 1, real=True)
+    product = torch.fft.rfft(samples, size) * torch.fft.rfft(responses, size)
+    return torch.fft.irfft(product, size)[:, : samples.shape[1]]
+
+
+def _as_loud(changed: Tensor, samples: Tensor) -> Tensor:
+    dry, loud = (x.square().mean(1, keepdim=True).sqrt() for x in (samples, changed))
+    return changed * (dry / loud.clamp(min=_QUIET))
 
 
 def _noise(seeds: Tensor, taps: int) -> Tensor:

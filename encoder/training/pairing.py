@@ -63,6 +63,11 @@ class Pairing:
                 f"pairing: interferers is {self.interferers} with 1 mix, expected 2 mixes or more: the first has one"
             )
 
+    @property
+    def in_decibels(self) -> bool:
+        """Whether something is done to the views that needs spectra in decibels."""
+        return self.equaliser > 0 or self.band_limit > 0
+
     def query_samples(self, grid: SegmentGrid, n_fft: int) -> int:
         """Samples of source audio that the fastest query view needs."""
         return int(np.ceil((grid.frames - 1) * grid.frame_hop * self.tempo[1])) + n_fft + 1
@@ -76,3 +81,31 @@ class Pairing:
         share = min(1.0, step / self.level_steps)
         low, high = ((1 - share) * a + share * b for a, b in zip(self.level_start, self.level))
         return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisePairing(Pairing):
+    """How a pair for identification under noise is made (GraFPrint; encoder/training/noise.py).
+
+    The fields of Pairing with other defaults, and where background and rooms come from.
+    """
+
+    offset: float = 0.05  # seconds, uniform in both directions
+    transposition: float = 0.0
+    tempo: tuple[float, float] = (1.0, 1.0)
+    level: tuple[float, float] | None = (0.0, 20.0)  # dB of the excerpt over the background (SNR)
+    rooms: float = 0.8  # probability, of a query view, that it is heard in a room
+    babble: float = 0.5  # probability that the background is other tracks, else it is noise
+    voices: int = 4  # tracks in a babble, at most
+    noises: str = ""  # folder of background noise; none: rendered
+    responses: str = ""  # folder of impulse responses; none: rendered
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rooms", "babble"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"pairing: {name} is {getattr(self, name)}, expected a probability from 0 to 1")
+        if self.voices < 1:
+            raise ValueError(f"pairing: voices is {self.voices}, expected 1 or more")
+        if self.level is None:
+            raise ValueError("pairing: level is None, expected (low, high) in dB of SNR; GraFPrint's is (0, 20)")

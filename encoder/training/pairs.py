@@ -46,10 +46,12 @@ class PairBatch:
     moments: NDArray[np.int64]  # (pairs,) 0, or 1 for another moment of a track that is in the batch with 0
     effects: effects.Effects  # on the samples
     mixes: tuple[mixing.Mix, ...]  # one per training step
+    responses: NDArray[np.float32] | None = None  # (pairs, taps) of the rooms in which the samples are heard
+    lead: int = 0  # samples before the place where warping reads, for the rooms' sake
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pair:
+class Pair:
     """One pair as it is cut; sample and interference begin where warping reads."""
 
     reference: NDArray
@@ -58,11 +60,11 @@ class _Pair:
     loudness: tuple[float, float]  # RMS of sample (before it is shortened) and interference
     track: int
     source: int  # track of the interference
-    moment: "_Moment"
+    moment: "Moment"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Moment:
+class Moment:
     """What is heard of a track around one window."""
 
     track: int
@@ -79,6 +81,7 @@ class PairMaker:
         self.cache, self.pairing, self.grid, self.n_fft, self.seed = cache, pairing, grid, n_fft, seed
         self.window = grid.window(1, n_fft)
         self.longest = pairing.query_samples(grid, n_fft)
+        self.lead = 0  # samples that a view holds before its window
         self.offset = round(pairing.offset * grid.sample_rate)
         self.tracks = [t for t in cache.tracks if t.split == split and t.length >= grid.sample_rate]
         if len(self.tracks) < 2:
@@ -109,7 +112,7 @@ class PairMaker:
         )
         return PairBatch(
             references=np.stack([p.reference for p in pairs]),
-            samples=_rows([p.sample for p in pairs], self.longest),
+            samples=_rows([p.sample for p in pairs], self.longest + self.lead),
             interferences=_rows([p.interference for p in pairs], self.longest),
             tempo=tempo,
             transposition=transposition,
@@ -117,6 +120,7 @@ class PairMaker:
             moments=moments,
             effects=effects.draw(rng, self.pairing, size),
             mixes=tuple(mixes),
+            lead=self.lead,
         )
 
     def _warps(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -130,7 +134,7 @@ class PairMaker:
 
     def _pairs(
         self, rng: np.random.Generator, chosen: NDArray[np.int64], tempo: NDArray[np.float32]
-    ) -> tuple[list[_Pair], NDArray[np.int64]]:
+    ) -> tuple[list[Pair], NDArray[np.int64]]:
         """A pair of every track, or, where same-song negatives are drawn, every other one of its neighbour's track."""
         pairs, moments = [], np.zeros(len(chosen), np.int64)
         for i, (number, speed) in enumerate(zip(chosen, tempo)):
@@ -143,7 +147,7 @@ class PairMaker:
         # A third pair of the track may overlap either of the two.
         return pairs, moments * np.array([(tracks == track).sum() == 2 for track in tracks])
 
-    def _pair(self, rng: np.random.Generator, moment: _Moment, tempo: float) -> _Pair:
+    def _pair(self, rng: np.random.Generator, moment: Moment, tempo: float) -> Pair:
         """Both views of a moment, unwarped and unmixed."""
         if len(moment.stems) == 1 or rng.random() < self.pairing.foreign_interference:
             reference, sample = self._some_stems(rng, moment.stems)
@@ -152,14 +156,14 @@ class PairMaker:
             sampled = _proper_subset(rng, len(moment.stems))
             reference = sample = _sum(moment.stems, sampled)
             source, interference = moment.track, _sum(moment.stems, ~sampled)
-        interference = _middle(interference, self._read(tempo))
-        loudness = _rms(sample), _rms(interference)
+        interference = middle(interference, self._read(tempo))
+        loudness = rms(sample), rms(interference)
         if self.pairing.short and rng.random() < self.pairing.short:
             shortest = int(self.pairing.shortest * self.grid.sample_rate)
             sample = shortened(rng, sample, window=self.window, shortest=shortest, chopped=self.pairing.chopped)
-        return _Pair(
-            reference=_middle(reference, self.window),
-            sample=_middle(sample, self._read(tempo), shift=round(rng.uniform(-1, 1) * self.offset)),
+        return Pair(
+            reference=middle(reference, self.window),
+            sample=middle(sample, self._read(tempo), shift=round(rng.uniform(-1, 1) * self.offset)),
             interference=interference,
             loudness=loudness,
             track=moment.track,
@@ -184,7 +188,7 @@ class PairMaker:
         chosen = _proper_subset(rng, len(moment.stems)) if several else np.ones(len(moment.stems), bool)
         return other, _sum(moment.stems, chosen)
 
-    def _heard(self, rng: np.random.Generator, number: int, tempo: float) -> _Moment:
+    def _heard(self, rng: np.random.Generator, number: int, tempo: float) -> Moment:
         """A moment at which that track is heard, or, where it is silent throughout, another."""
         for _ in range(_TRACKS):
             for _ in range(_MOMENTS):
@@ -194,29 +198,29 @@ class PairMaker:
             number = rng.choice(len(self.tracks), p=self.weights)
         raise ValueError(f"{_TRACKS} tracks in a row are silent, expected audible stems; prepare other recordings")
 
-    def _elsewhere(self, rng: np.random.Generator, first: _Moment, tempo: float) -> _Moment | None:
+    def _elsewhere(self, rng: np.random.Generator, first: Moment, tempo: float) -> Moment | None:
         """Another moment of that track which shows nothing that the first does; None where there seems to be none."""
         for _ in range(_MOMENTS):
             moment = self._moment(rng, first.track, tempo, offset=self.offset)
             apart = abs(moment.start - first.start) >= self.longest + 2 * self.offset
             if not apart or not len(moment.stems):
                 continue
-            if not repeats(*(_middle(m.stems, self.window) for m in (first, moment))):
+            if not repeats(*(middle(m.stems, self.window) for m in (first, moment))):
                 return moment
         return None
 
-    def _moment(self, rng: np.random.Generator, number: int, tempo: float, *, offset: int) -> _Moment:
+    def _moment(self, rng: np.random.Generator, number: int, tempo: float, *, offset: int) -> Moment:
         """The audible stems around a random window, as far as the views read them and `offset` on both sides."""
         track = self.tracks[number]
         start = int(rng.integers(0, max(track.length - self.window, 0) + 1))
         length = max(self.window, self._read(tempo)) + 2 * offset
         stems = self.cache.read(track, start - (length - self.window) // 2, length)
-        return _Moment(track=int(number), start=start, stems=self._audible(stems))
+        return Moment(track=int(number), start=start, stems=self._audible(stems))
 
     def _audible(self, stems: NDArray) -> NDArray[np.float32]:
         """Those of the stems that are heard in the middle window; of a silent moment, none."""
-        middle = _middle(stems, self.window)
-        products = middle @ middle.T / self.window  # its sum is the power of the mix
+        heard_in = middle(stems, self.window)
+        products = heard_in @ heard_in.T / self.window  # its sum is the power of the mix
         levels, mix = np.sqrt(products.diagonal()), np.sqrt(max(products.sum(), 0.0))
         heard = levels > max(mixing.SILENT, mix * 10 ** (self.pairing.audible / 20))
         return stems if heard.all() else stems[heard]
@@ -226,7 +230,7 @@ class PairMaker:
         return round((self.grid.frames - 1) * self.grid.frame_hop * float(tempo)) + self.n_fft
 
 
-def _middle(waveform: NDArray, length: int, *, shift: int = 0) -> NDArray:
+def middle(waveform: NDArray, length: int, *, shift: int = 0) -> NDArray:
     """The middle samples of a waveform or of several, (..., length): both views share it whatever the tempo."""
     start = (waveform.shape[-1] - length) // 2 + shift
     return waveform[..., start : start + length]
@@ -251,5 +255,5 @@ def _proper_subset(rng: np.random.Generator, size: int) -> NDArray[np.bool_]:
     return (code >> np.arange(size)) & 1 == 1
 
 
-def _rms(x: NDArray) -> float:
+def rms(x: NDArray) -> float:
     return float(np.sqrt(x @ x / len(x)))

@@ -1,4 +1,4 @@
-"""Train an encoder: pairs from the stem cache -> contrastive loss -> checkpoint, one record per epoch.
+"""Train an encoder: pairs from the stem cache -> contrastive or class loss -> checkpoint, one record per epoch.
 
 The loop is a generator; who iterates shows progress, stops it, or runs it as a flow. Step n always sees the same mix
 of the same batch of the seed (batch n, where a batch is mixed once) under the random state of step n, so a run that was
@@ -19,12 +19,16 @@ from torch import Tensor, nn
 from encoder import checkpoint
 from encoder.systems import KINDS, System
 from encoder.training import augment, losses, state
+from encoder.training.noise import NoisePairMaker
+from encoder.training.pairing import NoisePairing, Pairing
 from encoder.training.pairs import PairBatch, PairMaker
-from encoder.training.schedule import rate
+from encoder.training.resampled import at_rate
+from encoder.training.schedule import Schedule, rate
 from encoder.training.stem_cache import StemCache
 
 log = logging.getLogger(__name__)
 FILE = "encoder.safetensors"
+MAKERS = {Pairing: PairMaker, NoisePairing: NoisePairMaker}  # of training pairs, by how they are made
 _VALIDATION_SEED = 7_000_000  # far from any training seed; fixed, so that runs compare
 
 
@@ -57,6 +61,10 @@ def train(
     Begins with the weights of the checkpoint `start` where one is given (CheckpointError where they do not fit).
     Resumes from the state kept in `out` where there is one and `resume` is on; one of other settings is refused.
     """
+    if not isinstance(system.schedule, Schedule):
+        raise ValueError(
+            f"system {system.name} does not learn from pairs of stems; use `asid train versions` or `asid train sounds`"
+        )
     run = _Run(cache, system, Path(out), torch.device(device))
     if start is not None:
         run.begin_with(start)
@@ -71,10 +79,11 @@ class _Run:
 
     def __init__(self, cache: StemCache, system: System, out: Path, device: torch.device) -> None:
         self.system, self.schedule, self.out, self.device = system, system.schedule, out, device
+        cache, make = at_rate(cache, system.grid.sample_rate), MAKERS[type(system.pairing)]
         maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
-        self.maker = PairMaker(cache, **maker, split="train", seed=self.schedule.seed)
+        self.maker = make(cache, **maker, split="train", seed=self.schedule.seed)
         single = replace(system.pairing, mixes=1, interferers=0.0, same_song=0.0)
-        unseen = PairMaker(cache, **maker | {"pairing": single}, split="validation", seed=_VALIDATION_SEED)
+        unseen = make(cache, **maker | {"pairing": single}, split="validation", seed=_VALIDATION_SEED)
         self.front_end = system.spectra().to(device)
         self.validation = augment.views(
             unseen.batch(0, self.schedule.validation_pairs), self.front_end, self.system.grid
@@ -82,7 +91,9 @@ class _Run:
         with torch.random.fork_rng():
             torch.manual_seed(self.schedule.seed)
             self.network = system.build().to(device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.schedule.learning_rate)
+            self.head = self._head().to(device)  # of a loss that has weights of its own
+        self.trained = [*self.network.parameters(), *self.head.parameters()]
+        self.optimiser = torch.optim.Adam(self.trained, lr=self.schedule.learning_rate)
         self.epoch, self.stale, self.best, self.history, self.origin = 0, 0, -1.0, [], None
 
     def begin_with(self, path: Path) -> None:
@@ -120,6 +131,7 @@ class _Run:
         if kept is None:
             return
         self.network.load_state_dict(kept["network"])
+        self.head.load_state_dict(kept.get("head", {}))
         self.optimiser.load_state_dict(kept["optimiser"])
         self.epoch, self.stale, self.best, self.history = (kept[k] for k in ("epoch", "stale", "best", "history"))
         log.info("resumed after epoch %d", self.epoch)
@@ -136,7 +148,7 @@ class _Run:
             loss = losses.cached_backward(self._fingerprints, portions, lambda z: self._loss(z, portions, views))
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower the learning rate, then resume")
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
+        nn.utils.clip_grad_norm_(self.trained, self.schedule.clip)
         self.optimiser.step()
         return loss
 
@@ -147,6 +159,8 @@ class _Run:
     def _loss(self, fingerprints: Tensor, portions: list[tuple[Tensor, Tensor]], views: augment.Views) -> Tensor:
         halves = [part.chunk(2) for part in fingerprints.split([2 * len(reference) for reference, _ in portions])]
         references, queries = (torch.cat(side) for side in zip(*halves, strict=True))
+        if self.system.objective is not None:
+            return self.system.objective(references, queries, views, self.head)
         shown = dict(moments=views.moments, covers=views.covers)
         return losses.nt_xent(references, queries, views.tracks, temperature=self.schedule.temperature, **shown)
 
@@ -165,6 +179,12 @@ class _Run:
             part = slice(steps.start - number * mixes, steps.stop - number * mixes)
             yield from zip(steps, augment.every(batch, self.front_end, self.system.grid, part=part), strict=True)
 
+    def _head(self) -> nn.Module:
+        if self.system.objective is None:
+            return nn.Identity()
+        dimensions = self.system.network.dimensions
+        return self.system.objective.head(dimensions=dimensions, classes=len(self.maker.tracks))
+
     def _config(self) -> dict[str, Any]:
         """What must be the same on resumption: all but when to stop (a run may be prolonged or cut short)."""
         return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
@@ -177,6 +197,7 @@ class _Run:
             checkpoint.save(self.out / FILE, self.system, self.network, provenance=self._provenance())
         kept = dict(epoch=self.epoch, stale=self.stale, best=self.best, history=self.history)
         kept |= dict(network=self.network.state_dict(), optimiser=self.optimiser.state_dict())
+        kept |= dict(head=self.head.state_dict())
         state.save(self.out, self._config(), kept)
 
     def _provenance(self) -> dict[str, Any]:

@@ -91,6 +91,20 @@ class Audfprint:
         found = ranked(read(printed), self._names, without=query.aliases)
         return Response(found=found, candidates=None, answered=bool(found), seconds=time.perf_counter() - began)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Track ids by file name in the table."""
+        return dict(self._names)
+
+    def printed(self, queries: Sequence[Path]) -> str:
+        """What the program prints of many queries in one go; ValueError where it fails. Names must have no spaces."""
+        with tempfile.TemporaryDirectory() as folder:
+            listed = Path(folder) / "queries.txt"
+            listed.write_text("".join(f"{path.absolute()}\n" for path in queries))
+            depth = ("--search-depth", str(max(1, len(self._names))))
+            asked = ("--find-time-range", "--max-matches", "1", *depth, "--list", str(listed))
+            return self._run("match", "--dbase", "table.pklz", *DENSE, *_LONG, *asked)
+
     def _make(self, progress: Progress) -> dict[str, str]:
         """Track id -> reason of those that the program could not read."""
         listed = ("--continue-on-error", "--list", "list.txt")

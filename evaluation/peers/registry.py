@@ -5,6 +5,7 @@
     asid-candidates             the shipped encoder alone
     neuralsampleid-published    the published network, with a reranker where one is installed
     audfprint                   the installed program
+    grafprint, clews, ...       any other system of encoder/systems.py whose weights come with the package
     ./mine.py                   a file with a function `open(folder, **options) -> Peer`; see docs/peers.md
     NAME=encoder.safetensors[+reranker.safetensors]    checkpoints of the user's own
 
@@ -38,6 +39,10 @@ def named(text: str) -> Opener:
     name, equals, checkpoints = text.partition("=")
     if name and equals and checkpoints:
         return checkpoint(name, *checkpoints.split("+", 1))
+    from encoder import encode, systems
+
+    if text in systems.SYSTEMS:
+        return checkpoint(text, str(encode.shipped(text)))
     raise ValueError(
         f"no system is called {text!r}, expected one of {', '.join(NAMED)}, a file ./mine.py, "
         "or NAME=encoder.safetensors[+reranker.safetensors]"

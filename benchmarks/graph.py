@@ -1,0 +1,149 @@
+"""Does the graph help? The same network with its graph, with every node alone, and with a convolution in its place.
+
+    python -m benchmarks.graph STEM_CACHE --out FOLDER              three networks, three seeds: half an hour
+    python -m benchmarks.graph STEM_CACHE --out FOLDER --seeds 1    one seed
+
+The released NeuralSampleID bypasses its graph blocks, so that its paper leaves the question open. Here a compact form
+of the paper's network (log-mel, overlapping patches, four blocks on 64 and 32 nodes) is trained three ways on the same
+pairs: `graph` (max-relative to the nearest nodes), `alone` (the same parameters, each node sees itself), `convolution`
+(the 5 x 5 cells around a node, about the cost of the graph). Each is asked which of 1,024 reference views of artists
+that training never saw a query view shows. Pairs are drawn anew in the bootstrap, seeds too. Runs resume where they
+stopped.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from encoder import checkpoint
+from encoder.gnn import GraphNetwork, Stage
+from encoder.systems import ASID, KINDS, NEURALSAMPLEID, System
+from encoder.training import augment, train
+from encoder.training.pairs import PairMaker
+from encoder.training.schedule import Schedule
+from encoder.training.stem_cache import StemCache
+
+NETWORKS = ("graph", "alone", "convolution")
+ASKED, BATCH, ASKED_SEED = 1024, 128, 8_000_000
+RESAMPLES = 2000
+
+STUDY = replace(
+    NEURALSAMPLEID,
+    name="graph-study",
+    about="a compact NeuralSampleID, to compare what its nodes see",
+    network=GraphNetwork(
+        input="patch",
+        stages=(
+            Stage(channels=32, kernel=(8, 16), stride=(4, 8)),
+            Stage(channels=64, stride=(1, 2)),
+            Stage(channels=128, stride=(2, 1), blocks=2),
+            Stage(channels=160, stride=(1, 2), blocks=2),
+        ),
+        expansion=2,
+        node_channels=160,
+        hidden=512,
+    ),
+    # Easier than what `asid` learns from: so few pairs would tell nobody anything at -10 dB.
+    pairing=replace(ASID.pairing, level=(0.0, 15.0), level_start=None, level_steps=0),
+    schedule=Schedule(
+        epochs=5, steps=12, batch=256, learning_rate=1e-3, patience=8, precision="bfloat16", validation_pairs=256
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cache", type=Path, help="stem cache of `asid prepare stems`")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    cache, rows = StemCache.open(arguments.cache), []
+    for seed in arguments.seeds:
+        for name in NETWORKS:
+            path = trained(cache, name, seed, arguments.out)
+            rows.append({"network": name, "seed": seed, **asked(cache, path)})
+            print({k: v for k, v in rows[-1].items() if k != "ranks"}, file=sys.stderr, flush=True)
+    table = summary(pd.DataFrame(rows))
+    print(json.dumps(table.reset_index().to_dict("records"), indent=2) if arguments.json else table.to_string())
+
+
+def system(name: str, seed: int) -> System:
+    """The study's recipe with this aggregation and seed."""
+    network = replace(STUDY.network, aggregation=name)
+    return replace(STUDY, network=network, schedule=replace(STUDY.schedule, seed=seed))
+
+
+def trained(cache: StemCache, name: str, seed: int, out: Path) -> Path:
+    """The checkpoint of one run, trained as far as it is not."""
+    folder = out / f"{name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in train.train(cache, system(name, seed), folder):
+        print(name, seed, record, file=sys.stderr, flush=True)
+    return folder / train.FILE
+
+
+@torch.inference_mode()
+def asked(cache: StemCache, path: Path) -> dict:
+    """Ranks of the right reference views, parameters, and CPU milliseconds a segment."""
+    loaded = checkpoint.load(path, *KINDS)
+    network = loaded.restore(loaded.config.build())
+    views = held_out(cache, loaded.config)
+    began = time.process_time()
+    references, queries = (torch.cat([network(p).fingerprints for p in side.split(64)]) for side in views)
+    spent = time.process_time() - began
+    similarities = queries @ references.T
+    ranks = (similarities >= similarities.diagonal().unsqueeze(1)).sum(1).numpy()
+    return {
+        "ranks": ranks,
+        "HR@1": float((ranks <= 1).mean()),
+        "HR@10": float((ranks <= 10).mean()),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "CPU ms a segment": 1000 * spent / (2 * len(ranks)),
+    }
+
+
+def held_out(cache: StemCache, made_by: System) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reference and query views (ASKED, bins, frames) of the validation split, not those that training looks at."""
+    single = replace(made_by.pairing, mixes=1, interferers=0.0, same_song=0.0)
+    maker = PairMaker(cache, single, made_by.grid, made_by.front_end.n_fft, split="validation", seed=ASKED_SEED)
+    batches = [augment.views(maker.batch(n, BATCH), made_by.spectra(), made_by.grid) for n in range(ASKED // BATCH)]
+    return torch.cat([b.references for b in batches]), torch.cat([b.queries for b in batches])
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over the seeds, and what each network has more than the graph, with a 95 % interval."""
+    rows = []
+    for name in NETWORKS:
+        own = runs[runs["network"] == name]
+        row = {"network": name} | own[["HR@1", "HR@10", "parameters", "CPU ms a segment"]].mean().to_dict()
+        if name != "graph":
+            hits = [np.stack(runs[runs["network"] == n].sort_values("seed")["ranks"]) <= 1 for n in (name, "graph")]
+            low, high = interval(hits[0].astype(float) - hits[1])
+            row |= {"HR@1 over graph": float(hits[0].mean() - hits[1].mean()), "low": low, "high": high}
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("network").round(4)
+
+
+def interval(differences: NDArray[np.float64], seed: int = 1) -> tuple[float, float]:
+    """95 % interval of the mean of (seeds, pairs): both are drawn anew, for another training gives other weights."""
+    random = np.random.default_rng(seed)
+    seeds, pairs = differences.shape
+    drawn = [
+        differences[random.integers(0, seeds, seeds)][:, random.integers(0, pairs, pairs)].mean()
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Noise: are excerpts of stored recordings found again in rooms and under noise, and to how many milliseconds?"""

@@ -1,0 +1,1 @@
+"""Similar sounds: labelled one-shots and notes, and how often what is nearest to one sounds like it."""

@@ -1,0 +1,1 @@
+"""Version identification: sets of versions of musical works, and how well versions are found."""

@@ -1,0 +1,174 @@
+"""The noise flow: are noisy excerpts of stored recordings found again, by which system, to how many milliseconds?
+
+1. Set some recordings aside for babble; cut excerpts from the others.
+2. Store the recordings with every system, at every overlap of segments.
+3. Ask for every excerpt at every length and signal-to-noise ratio; the landmark fingerprinter too, where installed.
+4. Sum up with intervals; write answers.parquet, result.json and table.md.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from encoder import checkpoint
+from encoder.encode import Encoder
+from evaluation.noise import hits, identify, landmark, queries, tables
+from evaluation.noise.queries import Excerpt, NoiseSettings
+from evaluation.own import listing
+from evaluation.own.listing import Music
+from evaluation.peers.audfprint import Audfprint
+from flows import assembly
+from flows.settings import Settings
+
+Progress = Callable[[str], None]
+LANDMARK = "audfprint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Who is asked, and where everything goes."""
+
+    systems: Mapping[str, Path]  # checkpoints by name
+    out: Path
+    cache: Path  # what systems store; shared by all runs
+    untrained: bool = False  # whether every system is joined by its own network with random weights
+    landmark: bool = True  # whether the landmark fingerprinter is asked, where it is installed
+    settings: Settings = Settings()  # of the store: Milvus server, kind of index, device
+    bootstrap: int = 1  # seed of the intervals
+
+
+@flow(name="evaluate-noise")
+def evaluate_noise(
+    music: Music, asked: NoiseSettings, how: Comparison, *, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Hit rates of all systems on noisy excerpts of this music; returns what result.json holds."""
+    progress = progress or _silent
+    how.out.mkdir(parents=True, exist_ok=True)
+    stored, aside = divided(music, asked)
+    excerpts = queries.excerpts(stored, aside, asked)
+    progress(f"{len(excerpts)} excerpts of {len(stored)} recordings, {len(aside)} set aside for babble")
+    parts, facts = [], {"failed": {}, "landmark": "not asked"}
+    for name, encoder in _encoders(how):
+        for overlap in asked.overlaps:
+            answers, failed = _asked(encoder, overlap, stored, excerpts, asked, how, progress=_named(name, progress))
+            parts.append(hits.frame(answers, system=name, overlap=overlap))
+            facts["failed"] |= failed
+    if how.landmark:
+        answers, facts["landmark"] = _landmark(stored, excerpts, asked, how, progress)
+        parts += [hits.frame(answers, system=LANDMARK, overlap=None)] if answers else []
+    return _written(pd.concat(parts, ignore_index=True), stored, asked, how, facts)
+
+
+def divided(music: Music, asked: NoiseSettings) -> tuple[list[Path], list[Path]]:
+    """Recordings to store and recordings set aside for babble; ValueError where there are too few."""
+    listed = listing.read(music)
+    paths = [one.source.files[0].path.absolute() for one in listed if one.source.form == "recording"]
+    if len(paths) < asked.set_aside + 2:
+        raise ValueError(
+            f"{music.path}: {len(paths)} recordings, expected {asked.set_aside + 2} or more; "
+            "give more music, or set fewer aside"
+        )
+    aside = set(np.random.default_rng(asked.seed).choice(len(paths), asked.set_aside, replace=False).tolist())
+    return [p for i, p in enumerate(paths) if i not in aside], [p for i, p in enumerate(paths) if i in aside]
+
+
+def _encoders(how: Comparison) -> Iterator[tuple[str, Encoder]]:
+    device = assembly.usable(how.settings.device)
+    for name, path in how.systems.items():
+        trained = Encoder(path, device=device)
+        yield name, trained
+        if how.untrained:
+            yield f"{name} untrained", Encoder(_untrained(trained, how.cache), device=device)
+
+
+def _untrained(trained: Encoder, cache: Path) -> Path:
+    """A checkpoint of the same system with the weights that training begins with."""
+    path = cache / f"untrained-{trained.digest[:16]}.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(trained.system.schedule.seed)
+        checkpoint.save(path, trained.system, trained.system.build(), provenance={"untrained": True})
+    return path
+
+
+def _asked(
+    encoder: Encoder, overlap: float, stored: Sequence[Path], excerpts: Sequence[Excerpt], asked: NoiseSettings,
+    how: Comparison, *, progress: Progress,
+) -> tuple[list[identify.Answer], dict[str, str]]:  # fmt: skip
+    made = identify.overlapping(encoder, overlap)
+    place = dict(data=how.cache / f"noise-{made.digest[:16]}", ledger_url=None, nodes_url=None, node_form="full")
+    own = replace(how.settings, **place)
+    with assembly.references(own, made, beside=True) as references:  # a server's alias stays where it is
+        failed = identify.store(references, made, stored, progress=lambda n, of: progress(f"{n}/{of} recordings"))
+    with assembly.references(own, made, read_only=True) as references:  # Lite is slow with what it was just given
+        strangers = [track.number for track in references.catalogue.tracks("stored") if track.path not in stored]
+        answers = list(identify.ask(identify.Identifier(made, references, without=strangers), excerpts, asked))
+    progress(f"overlap {overlap:g}: {len(answers)} answers")
+    return answers, {str(path): reason for path, reason in failed.items()}
+
+
+def _landmark(
+    stored: Sequence[Path], excerpts: Sequence[Excerpt], asked: NoiseSettings, how: Comparison, progress: Progress
+) -> tuple[list[identify.Answer], str]:
+    """Its answers, and one line about it."""
+    try:
+        peer = Audfprint(how.cache)
+    except FileNotFoundError as error:
+        progress(f"without {LANDMARK}: {error}")
+        return [], str(error)
+    peer.prepare({str(path): path for path in stored}, lambda what, done, of: None)
+    answers = list(landmark.ask(peer, excerpts, asked))
+    progress(f"{LANDMARK}: {len(answers)} answers")
+    return answers, peer.facts["digest"]
+
+
+def _written(
+    answers: pd.DataFrame, stored: Sequence[Path], asked: NoiseSettings, how: Comparison, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    rates = hits.rates(answers, seed=how.bootstrap)
+    baseline = (f"{next(iter(how.systems))}{' untrained' if how.untrained else ''}", max(asked.overlaps))
+    apart = hits.differences(answers, baseline=baseline, seed=how.bootstrap)
+    seconds = answers.groupby("system", sort=False)["seconds"].mean()
+    lines = [
+        f"{asked.count} excerpts (seed {asked.seed}) of {len(stored)} recordings; each in a room, half under babble, "
+        "half under noise. Intervals: bootstrap over recordings.",
+        *(f"{name}: {value:.3f} s an answer." for name, value in seconds.dropna().items()),
+        *([] if facts["landmark"] == "not asked" or LANDMARK in seconds else [f"{LANDMARK}: {facts['landmark']}"]),
+    ]
+    result = {
+        "settings": asdict(asked),
+        "systems": {name: str(path) for name, path in how.systems.items()},
+        "recordings": len(stored),
+        "version": metadata.version("asid"),
+        "seconds": seconds.dropna().to_dict(),
+        "rates": _plain(rates),
+        "differences": _plain(apart),
+        **facts,
+    }
+    text = tables.text(rates, apart, facts=lines)
+    answers.to_parquet(how.out / "answers.parquet")
+    (how.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    (how.out / "table.md").write_text(text)
+    create_markdown_artifact(key="noise", markdown=text)
+    return result | {"table": text}
+
+
+def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON, None for a missing overlap."""
+    return json.loads(frame.to_json(orient="records"))
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _named(name: str, progress: Progress) -> Progress:
+    return lambda line: progress(f"{name}: {line}")
