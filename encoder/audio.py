@@ -81,8 +81,8 @@ def stream(path: Path, *, sample_rate: int = 16_000, limits: Limits = DEFAULT) -
     if total == 0:
         raise AudioError(path, f"holds no audio, expected at least {limits.shortest:g} s")
     if total < limits.shortest * sample_rate:
-        lasts = f"{total / sample_rate:.{2 if limits.shortest >= 0.1 else 4}f} s"  # no "0.02 s, expected at least 0.02 s"
-        raise AudioError(path, f"lasts {lasts}, expected at least {limits.shortest:g} s")
+        digits = 2 if limits.shortest >= 0.1 else 4  # never "lasts 0.01 s, expected at least 0.01 s"
+        raise AudioError(path, f"lasts {total / sample_rate:.{digits}f} s, expected at least {limits.shortest:g} s")
 
 
 def _existing(path: Path) -> Path:

@@ -165,7 +165,7 @@ CLEWS_SMALL = replace(
 
 AN_GNN = System(
     name="an-gnn",
-    about="similar sounds: MFCCs of one-shots, a graph with learned neighbourhoods over them (Vahidi et al., WASPAA 2023)",
+    about="similar sounds: MFCCs of one-shots, a graph with learned neighbourhoods (Vahidi et al., WASPAA 2023)",
     front_end=SoundFeatures(deviation=True),
     network=AdaptiveGraph(hidden=256, expansion=256),
     grid=SegmentGrid(frames=32, step=32, minimum_samples=16_384, shingled=True, repeated=False),  # 1 s, as published

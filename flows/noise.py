@@ -3,9 +3,11 @@
 1. Set some recordings aside for babble; cut excerpts from the others.
 2. Store the recordings with every system, at every overlap of segments.
 3. Ask for every excerpt at every length and signal-to-noise ratio; the landmark fingerprinter too, where installed.
+   Answers of a system at an overlap are kept, so a killed run goes on where it stopped.
 4. Sum up with intervals; write answers.parquet, result.json and table.md.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -56,12 +58,11 @@ def evaluate_noise(
     stored, aside = divided(music, asked)
     excerpts = queries.excerpts(stored, aside, asked)
     progress(f"{len(excerpts)} excerpts of {len(stored)} recordings, {len(aside)} set aside for babble")
-    parts, facts = [], {"failed": {}, "landmark": "not asked"}
+    parts, facts = [], {"landmark": "not asked"}
     for name, encoder in _encoders(how):
         for overlap in asked.overlaps:
-            answers, failed = _asked(encoder, overlap, stored, excerpts, asked, how, progress=_named(name, progress))
-            parts.append(hits.frame(answers, system=name, overlap=overlap))
-            facts["failed"] |= failed
+            asking = _Asking(name=name, encoder=encoder, overlap=overlap, stored=tuple(stored), settings=asked)
+            parts.append(_kept(asking, how, lambda one=asking: _asked(one, excerpts, how, _named(one.name, progress))))
     if how.landmark:
         answers, facts["landmark"] = _landmark(stored, excerpts, asked, how, progress)
         parts += [hits.frame(answers, system=LANDMARK, overlap=None)] if answers else []
@@ -99,20 +100,49 @@ def _untrained(trained: Encoder, cache: Path) -> Path:
     return path
 
 
-def _asked(
-    encoder: Encoder, overlap: float, stored: Sequence[Path], excerpts: Sequence[Excerpt], asked: NoiseSettings,
-    how: Comparison, *, progress: Progress,
-) -> tuple[list[identify.Answer], dict[str, str]]:  # fmt: skip
-    made = identify.overlapping(encoder, overlap)
+@dataclass(frozen=True, kw_only=True)
+class _Asking:
+    """One system at one overlap, and what it is asked."""
+
+    name: str
+    encoder: Encoder
+    overlap: float
+    stored: tuple[Path, ...]
+    settings: NoiseSettings
+
+    @property
+    def digest(self) -> str:
+        """Another text whenever answers may change."""
+        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.stored]
+        others = replace(self.settings, overlaps=(self.overlap,))
+        return hashlib.sha256(repr((self.name, self.encoder.digest, others, files)).encode()).hexdigest()[:16]
+
+
+def _kept(asking: _Asking, how: Comparison, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The answers that an earlier run, perhaps a killed one, has left in the output folder, or new ones."""
+    path = how.out / "kept" / f"{asking.digest}.parquet"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        answers = ask()
+        answers.to_parquet(path.with_suffix(".unfinished"))
+        path.with_suffix(".unfinished").replace(path)
+    return pd.read_parquet(path)
+
+
+def _asked(asking: _Asking, excerpts: Sequence[Excerpt], how: Comparison, progress: Progress) -> pd.DataFrame:
+    made, stored = identify.overlapping(asking.encoder, asking.overlap), asking.stored
     place = dict(data=how.cache / f"noise-{made.digest[:16]}", ledger_url=None, nodes_url=None, node_form="full")
     own = replace(how.settings, **place)
     with assembly.references(own, made, beside=True) as references:  # a server's alias stays where it is
         failed = identify.store(references, made, stored, progress=lambda n, of: progress(f"{n}/{of} recordings"))
+    for path, reason in failed.items():
+        progress(f"{path} is not stored: {reason}")
     with assembly.references(own, made, read_only=True) as references:  # Lite is slow with what it was just given
         strangers = [track.number for track in references.catalogue.tracks("stored") if track.path not in stored]
-        answers = list(identify.ask(identify.Identifier(made, references, without=strangers), excerpts, asked))
-    progress(f"overlap {overlap:g}: {len(answers)} answers")
-    return answers, {str(path): reason for path, reason in failed.items()}
+        identifier = identify.Identifier(made, references, without=strangers)
+        answers = list(identify.ask(identifier, excerpts, asking.settings))
+    progress(f"overlap {asking.overlap:g}: {len(answers)} answers")
+    return hits.frame(answers, system=asking.name, overlap=asking.overlap)
 
 
 def _landmark(

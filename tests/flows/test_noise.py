@@ -71,6 +71,13 @@ def test_excerpts_that_are_hardly_changed_are_found_in_their_place(tones, weight
     rows = pd.read_parquet(tmp_path / "out" / "answers.parquet")
     assert len(rows) == 2 * 2 * 4  # overlaps, lengths, excerpts
     assert "## small, overlap 0.9" in (tmp_path / "out" / "table.md").read_text()
+    # Asked again, it goes by the answers that are kept: with one system's at one overlap away, only these are new.
+    kept = sorted((tmp_path / "out" / "kept").iterdir())
+    assert len(kept) == 2
+    kept[0].unlink()
+    again = asid("evaluate", "noise", music, *ASKED, *where, "--system", f"small={weights}", "--json")
+    assert again.stderr.count("answers") == 1
+    assert json.loads(again.stdout)["rates"] == result["rates"]
 
 
 def test_the_untrained_network_stands_beside_and_the_landmark_fingerprinter_is_left_out_with_a_line(
