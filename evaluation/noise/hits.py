@@ -55,9 +55,13 @@ def differences(answers: pd.DataFrame, *, baseline: tuple[str, float | None], se
             raise ValueError(f"noise: {system} and {baseline[0]} were asked different queries; ask both again")
         for measure in MEASURES:
             interval = (_estimate(part, measure, seed) - _estimate(base, measure, seed)).interval
-            about = {"system": system, "overlap": overlap, "baseline": baseline[0], "measure": measure}
+            about = {"system": system, "overlap": overlap, "baseline": _name(*baseline), "measure": measure}
             rows.append(about | {"difference": interval.value, "low": interval.low, "high": interval.high})
     return pd.DataFrame(rows)
+
+
+def _name(system: str, overlap: float | None) -> str:
+    return system if overlap is None else f"{system}, overlap {overlap:g}"
 
 
 def _estimate(part: pd.DataFrame, measure: str, seed: int) -> Estimate:

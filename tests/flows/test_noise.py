@@ -90,7 +90,7 @@ def test_the_untrained_network_stands_beside_and_the_landmark_fingerprinter_is_l
     done = asid("evaluate", "noise", music, *small, *where, "--system", f"small={weights}", "--untrained")
     assert done.exit_code == 0, done.stderr
     assert "## small untrained, overlap 0.5" in done.stdout
-    assert "| small, overlap 0.5 | small untrained |" in done.stdout
+    assert "| small, overlap 0.5 | small untrained, overlap 0.5 |" in done.stdout
     assert "without audfprint: /nowhere/audfprint: no such program" in done.stderr
 
 
