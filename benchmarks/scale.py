@@ -5,12 +5,12 @@
     python -m benchmarks.scale --music DATA --nprobe 20 96   the fingerprints of a data directory, tiled with noise
 
 A query is 120 consecutive segments of a stored track under noise (cosine 0.86 to what is stored), all in one call.
-`recall` is candidate recall@20: the share of the 20 exactly nearest segments that come back, by their ids. `as near` is
-the share of candidates at most 0.001 less similar than the 20th nearest: loops repeat, and ties are closer than the
-float16 in which fingerprints are kept. `bare` is pymilvus' search for 20 in the same collection, in turn with ours;
-ours asks for more, looks each track up in the ledger, and compares again with the fingerprints in Zarr. A server is started
-where --uri names none; it does not merge its segments, which at a million takes it half an hour, and is at rest when it
-is asked.
+`recall` is candidate recall@20: the share of the 20 exactly nearest segments that come back, by their ids. `as near`
+is the share of candidates at most 0.001 less similar than the 20th nearest: loops repeat, and ties are closer than
+the float16 in which fingerprints are kept. `bare` is pymilvus' search for 20 in the same collection, in turn with
+ours; ours asks for more, looks each track up in the ledger, and compares again with the fingerprints in Zarr. A
+server is started where --uri names none; it does not merge its segments, which at a million takes it half an hour,
+and is at rest when it is asked.
 """
 
 import argparse
