@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from encoder.encoding import Encoding
+from store.bulk import Rows
 from store.candidates import Candidates
 from store.catalogue import Catalogue
 from store.fingerprints import MOST_CANDIDATES
@@ -138,6 +139,11 @@ class MemoryFingerprints:
     def recreate(self, _catalogue: str) -> None:
         """Begin anew."""
         self._kept.clear()
+
+    def fill(self, batches: Iterable[Rows], *, rows: int) -> None:
+        """Keep all segments."""
+        for ids, fingerprints in batches:
+            self.upsert(ids, fingerprints)
 
     def flush(self) -> None:
         """Nothing waits."""

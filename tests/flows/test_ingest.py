@@ -48,15 +48,12 @@ def test_a_broken_file_is_a_line_with_its_reason_and_the_rest_is_stored(tmp_path
 
 def test_threads_end_though_nobody_takes_their_blocks():
     class Endless:
-        def blocks(self, _path):
+        def blocks(self, _encoder):
             while True:
                 yield 0
 
-    class Track:
-        path = "x"
-
     before = threading.active_count()
-    with closing(encoded_ahead([Track()] * 5, Endless(), workers=2)) as encoded:
+    with closing(encoded_ahead([Endless()] * 5, None, workers=2)) as encoded:
         for taken, (_, blocks) in enumerate(encoded):
             assert next(iter(blocks)) == 0
             assert threading.active_count() - before <= 3 + taken  # the one that is read and two ahead; a few stopping
