@@ -28,6 +28,7 @@ _HITS_PER_CALL = 2_000_000  # keeps an answer well below gRPC's 64 MB
 _BYTES_PER_QUESTION = 32 << 20
 _BYTES_PER_UPSERT = 8 << 20
 _IDS_PER_DELETE = 10_000
+_SECONDS_TO_LOAD = 3600  # many segments, from the server's object store
 _LITE_FLUSH_ROWS = 10_000  # Lite searches rows it has not flushed one by one, in Python
 LITE_SEGMENTS = 200_000  # the size to which Milvus Lite suits: a query takes seconds beyond (docs/scale.md)
 
@@ -102,7 +103,10 @@ class Fingerprints:
         """Write all segments of an empty collection, ``rows`` of them; many by bulk import where that is set up."""
         if self._settings.bulk_url and rows >= self._settings.bulk_from and not self.is_lite:
             with self._reaching("import"):
+                # Loaded anew, since a server looks for imported segments only then.
+                self._client.release_collection(self._collection)
                 bulk.load(self._client, self._collection, batches, self._settings.bulk_url)
+                self._client.load_collection(self._collection, timeout=_SECONDS_TO_LOAD)
             return
         for ids, fingerprints in batches:
             self.upsert(ids, fingerprints)
