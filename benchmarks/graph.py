@@ -12,7 +12,6 @@ stopped.
 """
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import replace
@@ -73,7 +72,7 @@ def main() -> None:
             rows.append({"network": name, "seed": seed, **asked(cache, path)})
             print({k: v for k, v in rows[-1].items() if k != "ranks"}, file=sys.stderr, flush=True)
     table = summary(pd.DataFrame(rows))
-    print(json.dumps(table.reset_index().to_dict("records"), indent=2) if arguments.json else table.to_string())
+    print(table.reset_index().to_json(orient="records", indent=2) if arguments.json else table.to_string())
 
 
 def system(name: str, seed: int) -> System:

@@ -19,6 +19,9 @@ _CACHE = Path("~/.cache/asid")
 @click.option("--references", type=click.IntRange(1), help="Tracks that are sampled.  [default: 60]")
 @click.option("--queries", type=click.IntRange(1), help="Queries with a sample.  [default: 60]")
 @click.option("--sample-free", type=click.IntRange(0), help="Queries without one.  [default: 20]")
+@click.option("--distractors", type=click.IntRange(0), help="Tracks sampled by none.  [default: all that are left]")
+@click.option("--interference", type=click.IntRange(1), help="Tracks laid over the samples.  [default: 20]")
+@click.option("--excerpts", type=click.IntRange(1), help="Of the task noise.  [default: 50]")
 @click.option("--seed", type=click.IntRange(0), help="Of the benchmark of samples.  [default: 0]")
 @click.option("--bootstrap-seed", type=click.IntRange(0), default=1, show_default=True,
               help="Of the resampling behind the intervals.")  # fmt: skip
@@ -27,7 +30,7 @@ _CACHE = Path("~/.cache/asid")
 @click.option("--json", "as_json", is_flag=True, help="Print compare.json.")
 def evaluate_compare(
     music: Path, where: tuple[str, ...], tasks: tuple[str, ...], bootstrap_seed: int, cache: Path, out: Path,
-    as_json: bool, **sizes: int | None,
+    as_json: bool, excerpts: int | None, **sizes: int | None,
 ) -> None:  # fmt: skip
     """Every system on its own task, and all that can on sample identification, with intervals and cost.
 
@@ -35,14 +38,17 @@ def evaluate_compare(
     """
     cache = cache.expanduser()
     prepare_prefect(cache)
+    from dataclasses import replace
+
     from evaluation.own.listing import Music
     from evaluation.own.own import OwnSettings
     from flows.compare import TASKS, Compared, compare
 
     samples = OwnSettings(**{name: value for name, value in sizes.items() if value is not None})
+    noise = Compared.noise if excerpts is None else replace(Compared.noise, count=excerpts)
     how = Compared(
         music=Music(path=music, where=where), out=out, cache=cache, tasks=tasks or TASKS, samples=samples,
-        seed=bootstrap_seed, command=" ".join(["asid", *sys.argv[1:]]),
+        noise=noise, seed=bootstrap_seed, command=" ".join(["asid", *sys.argv[1:]]),
     )  # fmt: skip
     result = compare(how, progress=lambda line: click.echo(line, err=True))
     click.echo(json.dumps(result, indent=2) if as_json else text(result))
