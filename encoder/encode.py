@@ -19,13 +19,14 @@ from encoder.encoding import Encoding, join
 from encoder.gnn import Encoded
 from encoder.limits import DEFAULT, Limits
 from encoder.segments import Block, SegmentGrid
-from encoder.systems import KINDS, SYSTEMS, System
+from encoder.systems import KINDS, SYSTEMS, System, named
 
 SILENCE = 3e-4  # RMS of a segment (-70 dBFS) at or under which it has no fingerprint
 
 
 def shipped(name: str = "asid") -> Path:
     """The checkpoint of that system that comes with the package; CheckpointError where none does."""
+    named(name)
     path = Path(str(resources.files("encoder") / "weights" / f"{name}.safetensors"))
     if not path.is_file():
         others = ", ".join(sorted({p.stem for p in path.parent.glob("*.safetensors")} & SYSTEMS.keys()))
