@@ -204,11 +204,11 @@ def test_tables_have_lengths_down_and_ratios_across():
 
 
 MATCHED = (
-    "Matched   1.0 s starting at    0.2 s in /tmp/x/query-000000.wav to time   10.2 s in tracks/000001 with     9 of"
+    "Matched   1.0 s starting at    0.2 s in /queries/query-000000.wav to time   10.2 s in tracks/000001 with     9 of"
 )
 PRINTED = f"""Fri Nov 21 Reading hash table
 {MATCHED}    12 common hashes at rank  0
-NOMATCH /tmp/x/query-000001.wav 1.0 sec 50 raw hashes
+NOMATCH /queries/query-000001.wav 1.0 sec 50 raw hashes
 Processed 2 files (2.0 s total dur) in 0.1 s sec = 0.050 x RT
 """
 
