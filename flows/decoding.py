@@ -1,7 +1,7 @@
 """Sources: where the waveform of a track comes from: its file, or a worker that has decoded it for one with a GPU.
 
-A machine with a GPU need not spend its cores on decoding while others have some to spare. With the setting `decoding = "apart"`, Dask workers that
-offer the resource CPU decode, and those that offer GPU encode and store:
+A machine with a GPU need not spend its cores on decoding while others have some to spare. With the setting
+`decoding = "apart"`, Dask workers that offer the resource CPU decode, and those that offer GPU encode and store:
 
     dask worker SCHEDULER --nthreads 4 --resources "CPU=4"
     dask worker SCHEDULER --nthreads 1 --resources "GPU=1"
