@@ -50,6 +50,8 @@ class Encoder:
         self.device, self.batch = torch.device(device), batch
         self.limits = replace(limits, shortest=min(limits.shortest, self.system.shortest))
         self.network = loaded.restore(self.system.build()).to(self.device)
+        if self.system.contrast is not None:
+            self.network.contrast = self.network.contrast.folded()
         self.front_end = self.system.spectra().to(self.device)
         empty = self._empty()
         self.nodes, self.channels = empty.node_matrices.shape[1:]

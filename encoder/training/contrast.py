@@ -79,15 +79,17 @@ def train(
     out: Path,
     *,
     schedule: Schedule = SCHEDULE,
+    anew: bool = False,
     device: str = "cpu",
     resume: bool = True,
 ) -> Iterator[Epoch]:
     """Train the contrast network of the checkpoint `encoder`, keep the best as out/encoder.safetensors.
 
-    Yields one record per epoch. Resumes from the state kept in `out`; one of other settings is refused. CheckpointError
+    With `anew`, a fresh network takes the place of the one that the checkpoint may hold. Yields one record per epoch.
+    Resumes from the state kept in `out`; one of other settings is refused. CheckpointError
     where the system's front end is not LogFrequency.
     """
-    run = _Run(cache, encoder, Path(out), schedule, torch.device(device))
+    run = _Run(cache, encoder, Path(out), schedule, torch.device(device), anew=anew)
     if resume:
         run.restore()
     while run.epoch < schedule.epochs and run.stale < schedule.patience:
@@ -97,9 +99,13 @@ def train(
 class _Run:
     """Network, optimiser and data of one training run, and where it stands."""
 
-    def __init__(self, cache: StemCache, encoder: Path, out: Path, schedule: Schedule, device: torch.device) -> None:
+    def __init__(
+        self, cache: StemCache, encoder: Path, out: Path, schedule: Schedule, device: torch.device, *, anew: bool
+    ) -> None:
         self.loaded = checkpoint.load(encoder, *KINDS)
-        self.schedule, self.out, self.device = schedule, out, device
+        if anew:
+            self.loaded = _without_contrast(self.loaded)
+        self.schedule, self.out, self.device, self.anew = schedule, out, device, anew
         with torch.random.fork_rng():
             torch.manual_seed(schedule.seed)
             self.system, self.whole = _with_contrast(self.loaded, encoder)
@@ -223,7 +229,8 @@ class _Run:
     def _config(self) -> dict[str, Any]:
         """What must be the same on resumption."""
         schedule = replace(self.schedule, epochs=1, patience=1)
-        return {"encoder": self.loaded.digest, "schedule": asdict(schedule), "pairing": asdict(PAIRING)}
+        begun = {"encoder": self.loaded.digest, "anew": self.anew}
+        return begun | {"schedule": asdict(schedule), "pairing": asdict(PAIRING)}
 
     def _keep(self, record: Epoch) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
@@ -262,6 +269,13 @@ def _with_contrast(loaded: Checkpoint, path: Path) -> tuple[System, nn.Module]:
     system = replace(system, contrast=LearnedContrast())
     network.contrast = system.contrast_network()
     return system, network
+
+
+def _without_contrast(loaded: Checkpoint) -> Checkpoint:
+    """The same encoder as it was before it had a contrast network; its digest stays, to tell where it came from."""
+    weights = {name: weight for name, weight in loaded.weights.items() if not name.startswith("contrast.")}
+    provenance = {name: fact for name, fact in loaded.provenance.items() if name != "contrast"}
+    return replace(loaded, config=replace(loaded.config, contrast=None), weights=weights, provenance=provenance)
 
 
 def played_back(features: Tensor, tempo: Tensor, off: Tensor, frames: int) -> Tensor:

@@ -49,6 +49,17 @@ def test_features_move_with_time_and_pitch():
     assert np.abs(higher[30:90, 32:70] - features[30:90, 20:58]).max() <= 2
 
 
+def test_norms_folded_into_convolutions_leave_the_features_as_they_are():
+    trained, generator = network(seed=1), torch.Generator().manual_seed(3)
+    for norm in (module for module in trained.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.running_mean.normal_(generator=generator)
+        norm.running_var.uniform_(0.5, 2, generator=generator)
+    folded = trained.folded()
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert torch.allclose(folded(spectrum()[None]), trained(spectrum()[None]), atol=1e-4)
+    assert isinstance(trained.norm, torch.nn.BatchNorm2d)  # the original can be trained on
+
+
 def test_less_than_a_pool_gives_no_frames():
     assert network().features(spectrum(frames=1)).shape == (0, 85)
 
