@@ -36,6 +36,9 @@ TEMPO_STEP = 0.06  # of the logarithm, as in reranker.correlate.Correlation
 _VALIDATION_SEED = 7_000_000
 _COMPARED = 5 / 8  # of a segment, in the middle of both views: what is left of it at the slowest tempo
 _PIECES = 2  # of that
+# Pairs that go through the network at once, and share the statistics of its norms: what they need stays in memory that
+# the allocator keeps, which halves the time of a step on a CPU.
+_PORTION = 12
 _LOUDEST = 0.99  # share of the reference views' features that bytes can hold
 
 # Whole samples in place, as far transposed as the correlator looks, at every level from the start.
@@ -193,8 +196,7 @@ class _Run:
         (pairs * pieces, semitones * frames) each. Without `rng` the views lie exactly on each other.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            found = self.network(torch.cat([views.references, views.queries])).float()
-        references, queries = (found - found.mean(2, keepdim=True)).chunk(2)
+            references, queries = self._features(views)
         pairs, frames, device = len(references), self.piece * _PIECES, self.device
         tempo = np.exp(np.round(np.log(batch.tempo) / TEMPO_STEP) * TEMPO_STEP)
         semitones = np.round(batch.transposition).astype(int)
@@ -205,6 +207,13 @@ class _Run:
         shifts = [torch.from_numpy(semitones + by).to(device) for by in (0, *wrong)]
         reference = played_back(references, still + 1, still, frames)
         return _units(reference, self.piece), [_units(lowered(back, by), self.piece) for by in shifts]
+
+    def _features(self, views: Views) -> tuple[Tensor, Tensor]:
+        """Centred features of both views, (pairs, semitones, frames) each, portion by portion."""
+        sides = zip(views.references.split(_PORTION), views.queries.split(_PORTION), strict=True)
+        found = [self.network(torch.cat(side)).float().chunk(2) for side in sides]
+        references, queries = (torch.cat(side) for side in zip(*found, strict=True))
+        return references - references.mean(2, keepdim=True), queries - queries.mean(2, keepdim=True)
 
     def _loss(self, references: Tensor, queries: list[Tensor], views: Views) -> Tensor:
         """Cross-entropy in both directions; what may show the same is neither right nor wrong."""

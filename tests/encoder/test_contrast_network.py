@@ -6,7 +6,7 @@ import torch
 
 from encoder import contrast
 from encoder.contrast import Contrast
-from encoder.contrast_network import ContrastNetwork, LearnedContrast
+from encoder.contrast_network import ContrastNetwork, LearnedContrast, on_grids
 
 SMALL = LearnedContrast(channels=4, dilations=((1, 1), (2, 1)))
 
@@ -58,6 +58,13 @@ def test_norms_folded_into_convolutions_leave_the_features_as_they_are():
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     assert torch.allclose(folded(spectrum()[None]), trained(spectrum()[None]), atol=1e-4)
     assert isinstance(trained.norm, torch.nn.BatchNorm2d)  # the original can be trained on
+
+
+@pytest.mark.parametrize("dilation", [(1, 1), (6, 1), (1, 2), (3, 2)])
+def test_a_dilated_convolution_is_a_plain_one_on_each_grid(dilation):
+    convolution = torch.nn.Conv2d(3, 4, (5, 3), padding=(2 * dilation[0], dilation[1]), dilation=dilation, bias=False)
+    x = torch.randn(2, 3, 13, 7, generator=torch.Generator().manual_seed(4))  # no multiple of any dilation
+    assert torch.allclose(on_grids(convolution, x), convolution(x), atol=1e-5)
 
 
 def test_less_than_a_pool_gives_no_frames():
