@@ -107,9 +107,7 @@ def on_grids(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     padded = pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % columns, 0, -height % rows))
     batch, tall, wide, channels = padded.shape
     cells = padded.reshape(batch, tall // rows, rows, wide // columns, columns, channels)
-    grids = (
-        cells.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
-    )  # (batch * grids, channels, ...)
+    grids = cells.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)  # (batch * grids, channels, ...)
     found = conv2d(grids, convolution.weight, padding=tuple(size // 2 for size in convolution.kernel_size))
     cells = found.permute(0, 2, 3, 1).unflatten(0, (batch, rows, columns)).permute(0, 3, 1, 4, 2, 5)
     return cells.reshape(batch, tall, wide, -1)[:, :height, :width].permute(0, 3, 1, 2)

@@ -113,6 +113,23 @@ def excerpts(paths: tuple[Path, ...], out: Path, count: int, seed: int, **given)
     click.echo(json.dumps(result, indent=2))
 
 
+@evaluate.command("joined")
+@click.argument("runs", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the joined run: results and report.")
+@click.option("--baseline", help="The system that the others are compared with.  [default: the first]")
+@click.option("--bootstrap-seed", "seed", type=click.IntRange(0), default=1, show_default=True,
+              help="Of the resampling behind the intervals.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json.")
+def joined(runs: tuple[Path, ...], out: Path, baseline: str | None, seed: int, as_json: bool) -> None:
+    """Sum up finished RUNS of the same systems, on several seeds say, as one run over all their queries."""
+    prepare_prefect(out)
+    from flows import show
+    from flows.evaluate import join
+
+    summary = join(runs, out, baseline=baseline, seed=seed, command=" ".join(["asid", *sys.argv[1:]]))
+    click.echo(json.dumps(summary, indent=2) if as_json else show.evaluation_text(summary, out))
+
+
 @click.command()
 @click.argument("results", type=PATH)
 @click.option("--out", type=PATH, help="The page to write.  [default: dashboard.html in RESULTS]")

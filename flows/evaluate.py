@@ -26,7 +26,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from encoder import allocator
-from evaluation import cuts, protocols, rejection, results, run
+from evaluation import cuts, joined, protocols, rejection, results, run
 from evaluation.benchmark import Benchmark
 from evaluation.dataset import sample100
 from evaluation.own import own
@@ -112,6 +112,28 @@ def evaluate_sample100(
     return _compared(benchmark, peers, how, report_step, studies)
 
 
+@flow(name="join-runs")
+def join(
+    runs: Sequence[Path], out: Path, *, baseline: str | None = None, seed: int = 1, command: str = ""
+) -> dict[str, Any]:
+    """Sum up finished runs of the same systems as one run over all their queries; returns the summary."""
+    found = joined.load(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    summary = results.summary(
+        found.frame,
+        protocol=protocols.named(found.protocol),
+        seed=seed,
+        benchmark=found.benchmark,
+        peers=found.peers,
+        command=command,
+        created=_now(),
+        baseline=baseline,
+    )
+    _written(out, found.frame, summary)
+    _publish(out, summary)
+    return summary
+
+
 def opened(how: Comparison) -> list[Peer]:
     """The peers, before anything slow is begun.
 
@@ -143,7 +165,7 @@ def _compared(
         benchmark={"name": benchmark.name, **benchmark.facts},
         peers=facts,
         command=how.command,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=_now(),
         baseline=how.baseline,
     )
     _written(how.out, frame, summary)
@@ -195,6 +217,10 @@ def _rejections(
         ).facts()
         for name, peer in able.items()
     }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _steps(system: str, doing: str, progress: Progress) -> Callable[[str, int, int], None]:

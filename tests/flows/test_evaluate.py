@@ -55,6 +55,23 @@ def test_the_same_seed_gives_the_same_table_and_another_another_benchmark(own_ru
     assert list(mine["tempo_ratio"]) != list(changed["tempo_ratio"])
 
 
+def test_runs_are_joined_to_one_over_all_their_queries(own_run, music, runs, asid):
+    folder, first = own_run
+    how = ("--system", "asid", "--no-excerpts", "--seed", 2, "--out", runs / "second", "--cache", runs / "cache")
+    second = json.loads(asid("evaluate", "own", music, *SMALL, *how, "--json").stdout)
+    done = asid("evaluate", "joined", folder, runs / "second", "--out", runs / "both", "--json")
+    assert done.exit_code == 0, done.stderr
+    both = json.loads(done.stdout)
+    assert list(both["systems"]) == ["asid"]  # the second run has no other
+    assert (both["counts"]["sampled"], both["counts"]["sample_free"]) == (4, 2)
+    halves = [summary["systems"]["asid"]["map"]["value"] for summary in (first, second)]
+    assert both["systems"]["asid"]["map"]["value"] == pytest.approx(sum(halves) / 2)
+    assert (runs / "both" / "report.md").is_file()
+    again = asid("evaluate", "joined", folder, "--out", runs / "x")
+    assert again.exit_code == 1
+    assert "expected two or more folders" in again.stderr
+
+
 def test_what_was_exported_is_read_back_and_gives_the_same_figures(own_run, runs, asid):
     _, first = own_run
     exported = ("--annotations", runs / "exported", "--audio", runs / "exported" / "audio")
