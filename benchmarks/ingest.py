@@ -71,7 +71,7 @@ def stages(file: Path, encoder: Encoder, spent: dict[str, float]) -> tuple[np.nd
     with clocked(spent, "decode"):
         waveform = audio.read(file)
     blocks = list(segments.blocks([waveform], encoder.grid, encoder.front_end.config.n_fft))
-    features = cpu_seconds(lambda: [encoder.spectra(block).contiguous() for block in blocks])
+    features = cpu_seconds(lambda: [encoder.frames(block) for block in blocks])
     spent["features"] += features
     with clocked(spent, "encode"):
         encoding = encoder.encode_waveform(waveform)
