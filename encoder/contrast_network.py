@@ -22,9 +22,9 @@ from encoder.contrast import SCALE, Contrast, as_bytes, signed, to_semitones
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedContrast:
-    """Sizes of the network; 24 channels and four blocks are 36,000 parameters."""
+    """Sizes of the network; 16 channels and four blocks are 16,000 parameters."""
 
-    channels: int = 24
+    channels: int = 16
     dilations: tuple[tuple[int, int], ...] = ((1, 1), (6, 1), (1, 2), (3, 1))  # semitones, frames of each block
 
     def __post_init__(self) -> None:

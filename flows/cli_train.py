@@ -42,10 +42,9 @@ def train_encoder(
 @click.argument("cache", type=PATH)
 @click.option("--encoder", type=PATH, help="Encoder checkpoint to begin with.  [default: the shipped one]")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
-@click.option("--anew", is_flag=True, help="Leave the encoder's own contrast network out and begin with a fresh one.")
 @training_options
 def train_contrast(
-    cache: Path, encoder: Path | None, changes: tuple[str, ...], anew: bool, out: Path, device: str, resume: bool
+    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
 ) -> None:
     """Train what correlation looks at: the contrast network of an encoder, which stays as it is otherwise."""
     prepare_prefect(out)
@@ -54,8 +53,9 @@ def train_contrast(
     from flows.train import train_contrast
 
     schedule = changed(SCHEDULE, changes)
-    how = dict(schedule=schedule, anew=anew, device=device, resume=resume)
-    click.echo(train_contrast(cache, encoder, out, **how, progress=show.epoch))
+    click.echo(
+        train_contrast(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
+    )
 
 
 @train.command("reranker")

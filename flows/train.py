@@ -56,7 +56,6 @@ def train_contrast(
     out: Path,
     *,
     schedule: Schedule,
-    anew: bool = False,
     device: str = "cpu",
     resume: bool = True,
     progress: Progress | None = None,
@@ -65,8 +64,7 @@ def train_contrast(
     allocator.keep_memory()
     device = assembly.usable(device)
     begun = encoder or encode.shipped()
-    how = dict(schedule=schedule, anew=anew, device=device, resume=resume)
-    records = contrast.train(StemCache.open(cache), begun, out, **how)
+    records = contrast.train(StemCache.open(cache), begun, out, schedule=schedule, device=device, resume=resume)
     _follow("contrast-training", records, progress)
     return out / contrast.FILE
 

@@ -84,16 +84,6 @@ def test_settings_of_another_run_are_refused(cache, saved, trained):
         next(contrast.train(cache, saved, trained[1], schedule=replace(SHORT, seed=2)))
 
 
-def test_a_fresh_network_can_take_the_place_of_the_one_that_is_there(cache, saved, trained, tmp_path):
-    kept = trained[1] / contrast.FILE
-    anew = list(contrast.train(cache, kept, tmp_path / "anew", schedule=SHORT, anew=True))
-    assert [r.loss for r in anew] == pytest.approx([r.loss for r in trained[0]], rel=1e-4)  # as from `saved`
-    on = next(contrast.train(cache, kept, tmp_path / "on", schedule=SHORT))
-    assert on.loss != pytest.approx(anew[0].loss, rel=1e-4)
-    with pytest.raises(ValueError, match="belongs to other settings"):
-        next(contrast.train(cache, kept, tmp_path / "anew", schedule=SHORT))
-
-
 def test_a_system_on_a_mel_spectrum_is_refused(cache, tmp_path):
     path = tmp_path / "published.safetensors"
     checkpoint.save(path, PUBLISHED, PUBLISHED.build(), provenance={})

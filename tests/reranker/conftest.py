@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from encoder import checkpoint
@@ -14,6 +15,7 @@ from encoder.spectrogram import LogFrequency
 from encoder.systems import System
 from encoder.training.pairs import Pairing
 from encoder.training.stem_cache import Stem, StemCache, StemCacheWriter, StemTrack
+from store.memory import MemoryReferences
 
 RATE = 16_000
 SYSTEM = System(
@@ -85,3 +87,41 @@ def cache(tmp_path_factory, music):
             track = StemTrack(track=str(number), group=str(number), split=split, stems=stems, length=0)
             writer.append(track, [music(2 * number, seconds), music(2 * number + 1, seconds)])
     return StemCache.open(directory)
+
+
+@pytest.fixture
+def store(encoder):
+    """An empty store for what the small encoder makes."""
+    return MemoryReferences(
+        digest=encoder.digest,
+        nodes=encoder.nodes,
+        channels=encoder.channels,
+        dimensions=encoder.dimensions,
+        hop=encoder.grid.hop,
+        segment_duration=encoder.grid.duration,
+        contrast=encoder.contrast,
+    )
+
+
+@pytest.fixture
+def stored(store, encoder, music, tmp_path):
+    """Paths of three tracks of 12 s that are in the store."""
+    paths = [tmp_path / f"song {number}.wav" for number in range(3)]
+    for number, path in enumerate(paths):
+        soundfile.write(path, music(number, 12), RATE)
+    for pending in store.plan(paths).pending:
+        store.add(pending, encoder.blocks(pending.path), duration=12.0, title=pending.path.stem)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def excerpt():
+    """``excerpt(path, start, end)``: from the start of one segment to that of another, a file; 0.256 s a segment."""
+
+    def excerpt(path, start, end):
+        samples, _ = soundfile.read(path, dtype="float32")
+        cut = path.with_name(f"excerpt {start} {end}.wav")
+        soundfile.write(cut, samples[4096 * start : 4096 * end], RATE)
+        return cut
+
+    return excerpt
