@@ -47,6 +47,7 @@ PAIRING = Pairing(
     transposition=5.0,
     foreign_interference=0.7,
     whole_reference=0.5,
+    drums=0.4,
     equaliser=6.0,
     varispeed=0.25,
     level=(-10.0, 8.0),
@@ -70,7 +71,7 @@ class Epoch:
     loss: float  # mean of the epoch
     learning_rate: float
     hit_rate_1: float  # a piece of a query view is nearest to its own among all pieces of reference views
-    plain: float  # the same of the plain contrast
+    before: float  # the same of what the run began with
     best: bool
     pairs_per_second: float
     seconds: float
@@ -122,7 +123,7 @@ class _Run:
         batch = unseen.batch(0, schedule.validation_pairs)
         self.unseen = batch, augment.views(batch, self.front_end, grid)
         self.epoch, self.stale, self.best, self.history = 0, 0, -1.0, []
-        self.plain = self._validate() if not self.loaded.provenance.get("contrast") else float("nan")
+        self.before = self._validate()
 
     def advance(self) -> Epoch:
         """One epoch: train, validate, keep."""
@@ -137,7 +138,7 @@ class _Run:
             loss=float(np.mean(losses)),
             learning_rate=rate(self.schedule, first + len(losses) - 1),
             hit_rate_1=hits,
-            plain=self.plain,
+            before=self.before,
             best=hits > self.best,
             pairs_per_second=len(losses) * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
@@ -154,7 +155,7 @@ class _Run:
         self.optimiser.load_state_dict(kept["optimiser"])
         self.inverse_temperature.data.copy_(kept["inverse_temperature"])
         self.epoch, self.stale, self.best, self.history = (kept[k] for k in ("epoch", "stale", "best", "history"))
-        self.plain = kept["plain"]
+        self.before = kept["before"]
         log.info("resumed after epoch %d", self.epoch)
 
     def _views(self, first: int) -> Iterator[tuple[int, PairBatch, Views]]:
@@ -241,7 +242,7 @@ class _Run:
             self.best = record.hit_rate_1
             self._fit_bytes()
             checkpoint.save(self.out / FILE, self.system, self.whole, provenance=self._provenance())
-        kept = dict(epoch=self.epoch, stale=self.stale, best=self.best, history=self.history, plain=self.plain)
+        kept = dict(epoch=self.epoch, stale=self.stale, best=self.best, history=self.history, before=self.before)
         kept |= dict(network=self.network.state_dict(), optimiser=self.optimiser.state_dict())
         state.save(self.out, self._config(), kept | dict(inverse_temperature=self.inverse_temperature.detach()))
 

@@ -7,7 +7,7 @@ import numpy as np
 from encoder.segments import SegmentGrid
 
 _PROBABILITIES = ("foreign_interference", "whole_reference", "short", "varispeed", "interferers", "same_song")
-_PROBABILITIES += ("chopped", "saturation", "reverb", "band_limit")
+_PROBABILITIES += ("drums", "chopped", "saturation", "reverb", "band_limit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class Pairing:
     audible: float = -30.0  # dB under the mix at which a stem still counts as audible in the window
     foreign_interference: float = 0.0  # probability that S_r comes from another track (of a batch's first mix)
     whole_reference: float = 0.0  # probability, with foreign interference, that the reference view is the whole mix
+    drums: float = 0.0  # probability, of a track with drums beside other stems, that the drums alone are the sample
     equaliser: float = 0.0  # dB, standard deviation of a smooth random colour of each view
     short: float = 0.0  # probability that the sample is shorter than the segment; half of these are looped
     shortest: float = 1.2  # seconds, of a short sample; log-uniform up to the segment

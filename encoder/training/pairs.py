@@ -8,8 +8,9 @@ gain, the interference the sum of S_r.)
 
 Additions, off in the paper's recipe: interference from another track, which is what producers mix a sample with and
 what lets recordings without stems be used; reference views that hold the whole mix while the query view holds only some
-of its stems; samples shorter than the segment, alone, looped or chopped; varispeed, where pitch follows tempo; and, as
-hard negatives, pairs of another moment of the same track.
+of its stems; samples of drums alone, which a random subset of six stems hardly ever is; samples shorter than the
+segment, alone, looped or chopped; varispeed, where pitch follows tempo; and, as hard negatives, pairs of another moment
+of the same track.
 
 Only reading, adding and cutting happen here, in numpy, and random numbers are drawn: what is done to the waveforms is
 done on the device (encoder/training/augment.py). The interference is warped as its sample is, as in the paper: so the
@@ -29,6 +30,7 @@ from encoder.training.pairing import Pairing
 from encoder.training.repetition import repeats
 from encoder.training.stem_cache import StemCache
 
+_DRUMS = frozenset({"drums", "percussion"})  # names of stems
 _MOMENTS = 20  # tried of a track before another takes its place
 _TRACKS = 50  # tried before the cache counts as silent
 
@@ -70,6 +72,7 @@ class Moment:
     track: int
     start: int  # of the window, samples
     stems: NDArray[np.float32]  # (audible stems, samples); the window lies in the middle
+    drums: NDArray[np.bool_]  # (audible stems,) which of them are
 
 
 class PairMaker:
@@ -150,10 +153,10 @@ class PairMaker:
     def _pair(self, rng: np.random.Generator, moment: Moment, tempo: float) -> Pair:
         """Both views of a moment, unwarped and unmixed."""
         if len(moment.stems) == 1 or rng.random() < self.pairing.foreign_interference:
-            reference, sample = self._some_stems(rng, moment.stems)
+            reference, sample = self._some_stems(rng, moment)
             source, interference = self._foreign(rng, moment.track, tempo)
         else:
-            sampled = _proper_subset(rng, len(moment.stems))
+            sampled = self._drums(rng, moment, otherwise=_proper_subset(rng, len(moment.stems)))
             reference = sample = _sum(moment.stems, sampled)
             source, interference = moment.track, _sum(moment.stems, ~sampled)
         interference = middle(interference, self._read(tempo))
@@ -171,12 +174,19 @@ class PairMaker:
             moment=moment,
         )
 
-    def _some_stems(self, rng: np.random.Generator, stems: NDArray) -> tuple[NDArray, NDArray]:
+    def _some_stems(self, rng: np.random.Generator, moment: Moment) -> tuple[NDArray, NDArray]:
         """Reference and sample under interference of another track: some or all stems, perhaps all in the reference."""
-        several = len(stems) > 1 and rng.random() < 0.5
-        sample = _sum(stems, _proper_subset(rng, len(stems)) if several else np.ones(len(stems), bool))
+        everything = np.ones(len(moment.stems), bool)
+        several = len(everything) > 1 and rng.random() < 0.5
+        sampled = self._drums(rng, moment, otherwise=_proper_subset(rng, len(everything)) if several else everything)
+        sample = _sum(moment.stems, sampled)
         whole = rng.random() < self.pairing.whole_reference
-        return (_sum(stems, np.ones(len(stems), bool)) if whole and several else sample), sample
+        return (_sum(moment.stems, everything) if whole and not sampled.all() else sample), sample
+
+    def _drums(self, rng: np.random.Generator, moment: Moment, *, otherwise: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The stems of drums, as often as wanted where there are some beside others."""
+        there = moment.drums.any() and not moment.drums.all()
+        return moment.drums if there and self.pairing.drums and rng.random() < self.pairing.drums else otherwise
 
     def _foreign(self, rng: np.random.Generator, number: int, tempo: float) -> tuple[int, NDArray]:
         """Another track, and some or all of its stems: zeros where it is silent at the moment drawn."""
@@ -215,15 +225,15 @@ class PairMaker:
         start = int(rng.integers(0, max(track.length - self.window, 0) + 1))
         length = max(self.window, self._read(tempo)) + 2 * offset
         stems = self.cache.read(track, start - (length - self.window) // 2, length)
-        return Moment(track=int(number), start=start, stems=self._audible(stems))
+        drums, heard = np.array([stem.name in _DRUMS for stem in track.stems]), self._audible(stems)
+        return Moment(track=int(number), start=start, stems=stems if heard.all() else stems[heard], drums=drums[heard])
 
-    def _audible(self, stems: NDArray) -> NDArray[np.float32]:
-        """Those of the stems that are heard in the middle window; of a silent moment, none."""
+    def _audible(self, stems: NDArray) -> NDArray[np.bool_]:
+        """Which of the stems are heard in the middle window; of a silent moment, none."""
         heard_in = middle(stems, self.window)
         products = heard_in @ heard_in.T / self.window  # its sum is the power of the mix
         levels, mix = np.sqrt(products.diagonal()), np.sqrt(max(products.sum(), 0.0))
-        heard = levels > max(mixing.SILENT, mix * 10 ** (self.pairing.audible / 20))
-        return stems if heard.all() else stems[heard]
+        return levels > max(mixing.SILENT, mix * 10 ** (self.pairing.audible / 20))
 
     def _read(self, tempo: float) -> int:
         """Samples that warping to this tempo reads."""

@@ -29,6 +29,7 @@ class FakeCache:
 
     stems: list[np.ndarray]
     split: str = "train"
+    names: tuple[str, ...] = tuple("0123456789")
 
     @property
     def tracks(self):
@@ -37,7 +38,7 @@ class FakeCache:
                 track=str(number),
                 group=str(number),
                 split=self.split,
-                stems=tuple(Stem(name=str(i), start=0, scale=1.0) for i in range(len(stems))),
+                stems=tuple(Stem(name=self.names[i], start=0, scale=1.0) for i in range(len(stems))),
                 length=stems.shape[1],
             )
             for number, stems in enumerate(self.stems)
@@ -298,3 +299,16 @@ def test_loudness_is_that_of_the_sample_before_it_is_shortened():
     # Noise of RMS 0.1 over noise of RMS 0.01 or the other way round: factors 10 and 0.1
     expected = np.where(batch.tracks == 0, 10.0, 0.1)
     np.testing.assert_allclose(batch.mixes[0].factor[0], expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("foreign", [0.0, 1.0])
+def test_drums_alone_are_sampled_where_there_are_drums_beside_others(foreign):
+    pairing = replace(PAIRING, offset=0.0, drums=1.0, foreign_interference=foreign)
+    cache = FakeCache([noise(4, seed=1), noise(3, seed=2)], names=("lead", "drums", "percussion", "bass"))
+    batch = PairMaker(cache, pairing, GRID, N_FFT, split="train", seed=1).batch(0, 12)
+    for reference, track in zip(batch.references, batch.tracks):
+        assert set(placed(reference, cache.stems[track])) == {1, 2}
+    only = FakeCache([noise(2, seed=1), noise(2, seed=2)], names=("drums", "percussion"))
+    whole = PairMaker(only, replace(pairing, foreign_interference=1.0), GRID, N_FFT, split="train", seed=1)
+    sizes = {len(placed(r, only.stems[t])) for r, t in zip(whole.batch(0, 12).references, whole.batch(0, 12).tracks)}
+    assert sizes == {1, 2}  # nothing but drums: any stems, as ever
