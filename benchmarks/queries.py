@@ -27,6 +27,7 @@ from encoder import audio
 from encoder.encode import Encoder
 from flows import assembly
 from flows.settings import Settings
+from reranker.correlate import Correlation
 from reranker.rank import Ranking
 from store.references import References
 
@@ -84,7 +85,7 @@ def row(
     }  # fmt: skip
 
 
-def correlated(config, seconds: float, stored: References, ranking: Ranking) -> float:
+def correlated(config: Correlation, seconds: float, stored: References, ranking: Ranking) -> float:
     """Operations of the products of query and reference frames, coarse for all of the list, fine for the best."""
     tracks = [track.duration or 0.0 for track in stored.catalogue.tracks("stored")]
     listed = min(len(tracks), ranking.size(seconds)) * float(np.mean(tracks)) * seconds
