@@ -63,17 +63,17 @@ def made(material, tmp_path):
 
 
 def begun(command, material, out, changes):
-    """The process of `asid train ...`."""
+    """The process of `asid train ...`, in a group with the Prefect server that it starts."""
     sets = [part for change in changes for part in ("--set", change)]
     kind, *options = command.split()
     arguments = [sys.executable, "-c", _ASID, "train", kind, material, *options, "--out", out, *sets]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with out.with_suffix(".log").open("w") as log:  # no pipe: a server that outlives its process would hold it open
+        return subprocess.Popen(arguments, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
-def ended(process):
-    _, errors = process.communicate(timeout=LONGEST)
-    assert process.returncode == 0, errors.decode()[-3000:]
+def ended(process, out):
+    assert process.wait(timeout=LONGEST) == 0, out.with_suffix(".log").read_text()[-3000:]
 
 
 def losses(out):
@@ -85,17 +85,16 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(command, tmp_path):
     if command == "sounds" and not any(path.exists() for path in SOUNDFONTS):
         pytest.skip("no General MIDI soundfont to render notes with; Debian: fluid-soundfont-gm")
     material = made(command.split()[0], tmp_path)
-    ended(begun(command, material, tmp_path / "whole", SHORT[command]))
+    ended(begun(command, material, tmp_path / "whole", SHORT[command]), tmp_path / "whole")
     killed = begun(command, material, tmp_path / "killed", SHORT[command])
     until = time.monotonic() + LONGEST
     while not (tmp_path / "killed" / state.FILE).exists() and time.monotonic() < until:
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL  # before it was through
+    os.killpg(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL  # before it was through
     done = losses(tmp_path / "killed")
     assert 1 <= len(done) <= len(losses(tmp_path / "whole"))
-    ended(begun(command, material, tmp_path / "killed", SHORT[command]))
+    ended(begun(command, material, tmp_path / "killed", SHORT[command]), tmp_path / "killed")
     assert losses(tmp_path / "killed")[: len(done)] == done
     assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
     assert not list(Path(tmp_path / "killed").glob("*.unfinished"))
