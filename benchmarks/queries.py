@@ -86,11 +86,12 @@ def row(
 
 
 def correlated(config: Correlation, seconds: float, stored: References, ranking: Ranking) -> float:
-    """Operations of the products of query and reference frames, coarse for all of the list, fine for the best."""
-    tracks = [track.duration or 0.0 for track in stored.catalogue.tracks("stored")]
-    listed = min(len(tracks), ranking.size(seconds)) * float(np.mean(tracks)) * seconds
-    fine = config.fine(round(seconds / config.contrast.seconds)) * float(np.mean(tracks)) * seconds
-    cells = (listed / config.coarse**2 + fine) / config.contrast.seconds**2
+    """Operations of the products of frames: coarse ones of a long list, fine ones of the best of it."""
+    durations = [track.duration or 0.0 for track in stored.catalogue.tracks("stored")]
+    listed = min(len(durations), ranking.size(seconds))
+    fine = min(listed, config.fine(round(seconds / config.contrast.seconds)))
+    compared = fine + (listed / config.coarse**2 if listed > fine else 0)
+    cells = compared * float(np.mean(durations)) * seconds / config.contrast.seconds**2
     return 2.0 * cells * len(config.transpositions) * stored.identity.semitones
 
 
