@@ -100,8 +100,9 @@ def test_a_query_is_judged_by_a_model_that_did_not_see_it():
         for r, hidden in zip(ranked, inside, strict=True)
     ]
     other = fitted(lied)
-    assert np.array_equal(whole.held.confidences[inside], other.held.confidences[inside])
-    assert not np.array_equal(whole.held.confidences[~inside], other.held.confidences[~inside])
+    # To 1e-9: sums over arrays that lie elsewhere in memory may differ in their last bits.
+    assert np.allclose(whole.held.confidences[inside], other.held.confidences[inside], rtol=0, atol=1e-9)
+    assert not np.allclose(whole.held.confidences[~inside], other.held.confidences[~inside], rtol=0, atol=1e-3)
 
 
 def test_a_withheld_truth_leaves_as_many_references_so_that_their_number_tells_nothing():
