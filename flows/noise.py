@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from encoder import checkpoint
+from encoder import initial
 from encoder.encode import Encoder
 from evaluation.noise import hits, identify, landmark, queries, tables
 from evaluation.noise.queries import Excerpt, NoiseSettings
@@ -88,16 +87,8 @@ def _encoders(how: Comparison) -> Iterator[tuple[str, Encoder]]:
         trained = Encoder(path, device=device)
         yield name, trained
         if how.untrained:
-            yield f"{name} untrained", Encoder(_untrained(trained, how.cache), device=device)
-
-
-def _untrained(trained: Encoder, cache: Path) -> Path:
-    """A checkpoint of the same system with the weights that training begins with."""
-    path = cache / f"untrained-{trained.digest[:16]}.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(trained.system.schedule.seed)
-        checkpoint.save(path, trained.system, trained.system.build(), provenance={"untrained": True})
-    return path
+            kept = initial.save(trained.system, how.cache / f"untrained-{trained.digest[:16]}.safetensors")
+            yield f"{name} untrained", Encoder(kept, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)

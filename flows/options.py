@@ -61,7 +61,8 @@ def comparison_options(command: Callable) -> Callable:
                      help="strict, or published (as the released code)."),
         click.option("--baseline", help="The system that the others are compared with.  [default: the first]"),
         click.option("--system", "systems", multiple=True, default=_SYSTEMS, show_default=True,
-                     help="A name, NAME=encoder.safetensors[+reranker.safetensors], or mine.py; docs/peers.md."),
+                     help="A name, NAME=encoder.safetensors[+reranker.safetensors], SYSTEM=untrained, or mine.py; "
+                     "docs/peers.md."),
         click.option("--out", type=PATH, help="Folder of the run: results, report, kept answers."),
     )  # fmt: skip
 

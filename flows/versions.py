@@ -7,11 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from encoder import allocator, checkpoint
+from encoder import allocator, initial
 from encoder.encode import Encoder
 from encoder.systems import System
 from encoder.training import version_set, versions
@@ -76,10 +75,8 @@ def _encoders(
         encoder = Encoder(path, device=device)
         yield (str(path) if path else encoder.system.name), encoder
     for system in untrained:
-        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
-            torch.manual_seed(0)
-            kept = Path(folder) / "untrained.safetensors"
-            checkpoint.save(kept, system, system.build(), provenance={"weights": "random, seed 0"}, half=False)
+        with tempfile.TemporaryDirectory() as folder:
+            kept = initial.save(system, Path(folder) / "untrained.safetensors")
             yield f"{system.name} untrained", Encoder(kept, device=device)
 
 

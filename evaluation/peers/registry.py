@@ -8,6 +8,7 @@
     grafprint, clews, ...       any other system of encoder/systems.py whose weights come with the package
     ./mine.py                   a file with a function `open(folder, **options) -> Peer`; see docs/peers.md
     NAME=encoder.safetensors[+reranker.safetensors]    checkpoints of the user's own
+    resnet18-ibn=untrained, ... any system with the weights that its training begins with
 
 Nothing heavy is imported before a peer is opened.
 """
@@ -25,6 +26,7 @@ from evaluation.peers.interface import Peer
 # folder, and as options: `protocol` (evaluation.protocols.Protocol) and `device` (of PyTorch)
 Opener = Callable[..., Peer]
 PUBLISHED = "neuralsampleid-published"
+UNTRAINED = "untrained"
 
 
 def named(text: str) -> Opener:
@@ -37,6 +39,8 @@ def named(text: str) -> Opener:
     if text.endswith(".py"):
         return own_file(Path(text))
     name, equals, checkpoints = text.partition("=")
+    if checkpoints == UNTRAINED:
+        return _untrained(name)
     if name and equals and checkpoints:
         return checkpoint(name, *checkpoints.split("+", 1))
     from encoder import encode, systems
@@ -45,7 +49,7 @@ def named(text: str) -> Opener:
         return checkpoint(text, str(encode.shipped(text)))
     raise ValueError(
         f"no system is called {text!r}, expected one of {', '.join(NAMED)}, a file ./mine.py, "
-        "or NAME=encoder.safetensors[+reranker.safetensors]"
+        f"NAME=encoder.safetensors[+reranker.safetensors], or SYSTEM={UNTRAINED}"
     )
 
 
@@ -136,6 +140,18 @@ def _published(folder: Path, **options: Any) -> Peer:
         )
     about = f"the published network as it really runs, {'with' if reranker.is_file() else 'without'} reranker"
     return _neural(PUBLISHED, encoder, reranker if reranker.is_file() else None, about=about)(folder, **options)
+
+
+def _untrained(name: str) -> Opener:
+    from encoder import initial, systems
+
+    system, label = systems.named(name), f"{name}-{UNTRAINED}"
+
+    def opened(folder: Path, **options: Any) -> Peer:
+        weights = initial.save(system, folder / f"{label}.safetensors")
+        return _neural(label, weights, None, about="the weights that training begins with")(folder, **options)
+
+    return opened
 
 
 def _audfprint(folder: Path, **options: Any) -> Peer:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from encoder import initial
 from encoder.adaptive_graph import SoundNetwork
 from encoder.encode import Encoder
 from evaluation.sounds import precision
@@ -27,17 +28,11 @@ def rows(gathered: Gathered, encoders: Sequence[Encoder]) -> dict[str, Row]:
         nodes = encoder.network.standardised(torch.from_numpy(gathered.features))
         if not found:
             found[EUCLID] = _row(EUCLID, nodes.numpy(), gathered)
-        for label, network in ((f"{name}, {UNTRAINED}", untrained(encoder)), (name, encoder.network)):
+        random = initial.network(encoder.system)
+        for label, network in ((f"{name}, {UNTRAINED}", random), (name, encoder.network)):
             with torch.inference_mode():
                 found[label] = _row(label, network.embed(nodes).numpy(), gathered)
     return found
-
-
-def untrained(encoder: Encoder) -> SoundNetwork:
-    """The network that training began with, in eval mode."""
-    with torch.random.fork_rng():
-        torch.manual_seed(encoder.system.schedule.seed)
-        return encoder.system.build().eval()
 
 
 def _row(name: str, embeddings: NDArray[np.float32], gathered: Gathered) -> Row:

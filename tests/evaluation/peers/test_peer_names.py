@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from encoder import initial, systems
+from encoder.encode import Encoder
 from evaluation.benchmark import Benchmark, Query, Sampled
 from evaluation.peers import registry
 from evaluation.peers.interface import Found, Response
@@ -90,6 +93,27 @@ def test_weights_that_are_not_installed_have_a_cure(tmp_path, monkeypatch):
     monkeypatch.setattr(registry.resources, "files", lambda package: tmp_path)
     with pytest.raises(FileNotFoundError, match="asid train encoder --system neuralsampleid-published.*import-publ"):
         registry.named("neuralsampleid-published")(tmp_path)
+
+
+def test_a_system_stands_beside_its_untrained_self(tmp_path):
+    peer = registry.named("resnet18-ibn-small=untrained")(tmp_path, protocol=STRICT, device="cpu")
+    network = systems.named("resnet18-ibn-small").build()
+    loaded = Encoder(tmp_path / "resnet18-ibn-small-untrained.safetensors")
+    assert peer.name == "resnet18-ibn-small-untrained"
+    assert peer.facts["encoder"] == loaded.digest
+    assert {k: v.shape for k, v in loaded.network.state_dict().items()} == {
+        k: v.shape for k, v in network.state_dict().items()
+    }
+    with pytest.raises(ValueError, match="no system is called 'shazam'"):
+        registry.named("shazam=untrained")
+
+
+def test_untrained_weights_are_those_that_training_begins_with():
+    system = systems.named("resnet18-ibn-small")
+    torch.manual_seed(system.schedule.seed)
+    expected = system.build().state_dict()
+    found = initial.network(system).state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_names_are_looked_up_without_torch():
