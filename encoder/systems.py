@@ -221,9 +221,19 @@ RESNET18_IBN_SMALL = replace(
     schedule=Schedule(batch=64, chunk=64, learning_rate=2e-3, epochs=24, steps=20, warmup=10, validation_pairs=192),
 )
 
+RESNET50_IBN_SMALL = replace(
+    RESNET18_IBN_SMALL,
+    name="resnet50-ibn-small",
+    about="resnet50-ibn at a size that trains on a CPU within an hour",
+    network=replace(
+        RESNET50, stem=12, channels=(64, 128, 256, 512), blocks=(2, 2, 2, 2), strides=(1, 2, 2, 2), dimensions=256
+    ),
+)
+
 SYSTEMS = {system.name: system for system in (ASID, NEURALSAMPLEID, PUBLISHED, CLEWS, CLEWS_SMALL, AN_GNN)}
 SYSTEMS |= {system.name: system for system in (GRAFPRINT, GRAFPRINT_SMALL)}
-SYSTEMS |= {system.name: system for system in (RESNET18_IBN, RESNET50_IBN, RESNET18_IBN_SMALL)}
+SYSTEMS |= {system.name: system for system in (RESNET18_IBN, RESNET50_IBN)}
+SYSTEMS |= {system.name: system for system in (RESNET18_IBN_SMALL, RESNET50_IBN_SMALL)}
 
 
 def named(name: str) -> System:

@@ -19,6 +19,7 @@ from evaluation.pieces.synthesis import compose, mix, render
 from evaluation.versions.arrangement import arranged, cut
 
 _RATE = 16_000  # Hz
+_AT_ONCE = 10 * _RATE  # samples that are written at once
 _FIRST_SEED = 80_000_000  # where neither a demo's pieces nor the multitracks reach
 _COLUMNS = ("track", "work", "split", "file", "title", "artist")
 
@@ -139,7 +140,9 @@ def _version(directory: Path, work: _Composed | _Scored, number: int) -> Version
 def _save(path: Path, wave: NDArray[np.float32]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    soundfile.write(unfinished, wave, _RATE, format="OGG", subtype="VORBIS")
+    with soundfile.SoundFile(unfinished, "w", _RATE, channels=1, format="OGG", subtype="VORBIS") as file:
+        for first in range(0, len(wave), _AT_ONCE):  # libsndfile overruns its stack where it is given minutes at once
+            file.write(wave[first : first + _AT_ONCE])
     unfinished.rename(path)
 
 

@@ -244,6 +244,12 @@ def test_midi_files_become_works_by_the_splits_of_their_manifest(tmp_path, monke
     assert soundfile.info(read[0].path).duration == pytest.approx(25, abs=0.01)
 
 
+def test_works_of_minutes_are_written_whole(tmp_path):
+    settings = synthetic.SyntheticSettings(train=0, validation=0, test=1, versions=2, seconds=150)
+    for version in synthetic.write(tmp_path, settings):
+        assert soundfile.info(version.path).duration > 90
+
+
 def test_impossible_sets_are_refused():
     with pytest.raises(ValueError, match="versions is 1, expected at least 2"):
         synthetic.SyntheticSettings(versions=1)
