@@ -19,20 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 
+from benchmarks import held_out
 from encoder import checkpoint
 from encoder.gnn import GraphNetwork, Stage
 from encoder.systems import ASID, KINDS, NEURALSAMPLEID, System
-from encoder.training import augment, train
-from encoder.training.pairs import PairMaker
+from encoder.training import train
 from encoder.training.schedule import Schedule
 from encoder.training.stem_cache import StemCache
 
 NETWORKS = ("graph", "alone", "convolution")
-ASKED, BATCH, ASKED_SEED = 1024, 128, 8_000_000
-RESAMPLES = 2000
 
 STUDY = replace(
     NEURALSAMPLEID,
@@ -90,17 +86,13 @@ def trained(cache: StemCache, name: str, seed: int, out: Path) -> Path:
     return folder / train.FILE
 
 
-@torch.inference_mode()
 def asked(cache: StemCache, path: Path) -> dict:
     """Ranks of the right reference views, parameters, and CPU milliseconds a segment."""
     loaded = checkpoint.load(path, *KINDS)
-    network = loaded.restore(loaded.config.build())
-    views = held_out(cache, loaded.config)
+    network, views = loaded.restore(loaded.config.build()), held_out.views(cache, loaded.config)
     began = time.process_time()
-    references, queries = (torch.cat([network(p).fingerprints for p in side.split(64)]) for side in views)
+    ranks = held_out.ranks(network, views)
     spent = time.process_time() - began
-    similarities = queries @ references.T
-    ranks = (similarities >= similarities.diagonal().unsqueeze(1)).sum(1).numpy()
     return {
         "ranks": ranks,
         "HR@1": float((ranks <= 1).mean()),
@@ -108,14 +100,6 @@ def asked(cache: StemCache, path: Path) -> dict:
         "parameters": sum(p.numel() for p in network.parameters()),
         "CPU ms a segment": 1000 * spent / (2 * len(ranks)),
     }
-
-
-def held_out(cache: StemCache, made_by: System) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reference and query views (ASKED, bins, frames) of the validation split, not those that training looks at."""
-    single = replace(made_by.pairing, mixes=1, interferers=0.0, same_song=0.0)
-    maker = PairMaker(cache, single, made_by.grid, made_by.front_end.n_fft, split="validation", seed=ASKED_SEED)
-    batches = [augment.views(maker.batch(n, BATCH), made_by.spectra(), made_by.grid) for n in range(ASKED // BATCH)]
-    return torch.cat([b.references for b in batches]), torch.cat([b.queries for b in batches])
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -126,23 +110,11 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         row = {"network": name} | own[["HR@1", "HR@10", "parameters", "CPU ms a segment"]].mean().to_dict()
         for most in (1, 10) if name != "graph" else ():
             hits = [np.stack(runs[runs["network"] == n].sort_values("seed")["ranks"]) <= most for n in (name, "graph")]
-            low, high = interval(hits[0].astype(float) - hits[1])
+            low, high = held_out.interval(hits[0].astype(float) - hits[1])
             over = f"HR@{most} over graph"
             row |= {over: float(hits[0].mean() - hits[1].mean()), f"{over}, low": low, f"{over}, high": high}
         rows.append(row)
     return pd.DataFrame(rows).set_index("network").round(4)
-
-
-def interval(differences: NDArray[np.float64], seed: int = 1) -> tuple[float, float]:
-    """95 % interval of the mean of (seeds, pairs): both are drawn anew, for another training gives other weights."""
-    random = np.random.default_rng(seed)
-    seeds, pairs = differences.shape
-    drawn = [
-        differences[random.integers(0, seeds, seeds)][:, random.integers(0, pairs, pairs)].mean()
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

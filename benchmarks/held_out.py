@@ -1,0 +1,48 @@
+"""Held out: pairs of artists that training never saw, other ones than those that it chooses its weights by."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from encoder.systems import System
+from encoder.training import augment
+from encoder.training.pairs import PairMaker
+from encoder.training.resampled import at_rate
+from encoder.training.stem_cache import StemCache
+
+PAIRS, BATCH, SEED = 1024, 128, 8_000_000
+RESAMPLES = 2000
+
+Sides = tuple[Tensor, Tensor]  # reference and query views, (PAIRS, bins, frames) each
+
+
+def views(cache: StemCache, made_by: System) -> Sides:
+    """Pairs of the split `validation`, made as the system's own are, each mixed once."""
+    single = replace(made_by.pairing, mixes=1, interferers=0.0, same_song=0.0)
+    held, grid, front_end = at_rate(cache, made_by.grid.sample_rate), made_by.grid, made_by.spectra()
+    maker = PairMaker(held, single, grid, made_by.front_end.n_fft, split="validation", seed=SEED)
+    batches = [augment.views(maker.batch(n, BATCH), front_end, grid) for n in range(PAIRS // BATCH)]
+    return torch.cat([b.references for b in batches]), torch.cat([b.queries for b in batches])
+
+
+@torch.inference_mode()
+def ranks(network: nn.Module, sides: Sides) -> NDArray[np.int64]:
+    """Place of the right reference view among all, for each query view; ties count against us."""
+    references, queries = (torch.cat([network(p).fingerprints for p in side.split(64)]) for side in sides)
+    similarities = queries @ references.T
+    return (similarities >= similarities.diagonal().unsqueeze(1)).sum(1).numpy()
+
+
+def interval(differences: NDArray[np.float64], seed: int = 1) -> tuple[float, float]:
+    """95 % interval of the mean of (seeds, pairs): both are drawn anew, for another training gives other weights."""
+    random = np.random.default_rng(seed)
+    seeds, pairs = differences.shape
+    drawn = [
+        differences[random.integers(0, seeds, seeds)][:, random.integers(0, pairs, pairs)].mean()
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
