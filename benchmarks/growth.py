@@ -2,8 +2,9 @@
 
     python -m benchmarks.growth CACHE/own-...      a benchmark that `asid evaluate own --cache CACHE` has rendered
 
-A query is right while its reference is on the short list that is correlated: among the 50 best candidates of one of its
-segments, and with fewer references than the list is long (Ranking.size) having a better best candidate. Distractors are
+A query is right while its reference is on the short list that is correlated: among the best candidates of one of the
+segments that ask for them (Ranking.every, Ranking.listing), and with fewer references than the list is long
+(Ranking.size) having a better best candidate. Distractors are
 the fingerprints of the benchmark's own ones and of the tracks of a stem cache (--pool, of other artists), first as they
 are, then again and again under noise (benchmarks/walks.py). How far such tiles act like music not heard before is put
 to the test: a tenth of the real distractors, tiled up to the number of all, beside all of them. Intervals are bootstrap
@@ -43,8 +44,9 @@ Fingerprints = NDArray[np.float32]  # (segments, dimensions) of a track
 class Query:
     """One query and how similar it is to what it samples."""
 
-    fingerprints: Fingerprints
+    fingerprints: Fingerprints  # of the segments that ask for candidates
     best: NDArray[np.float32]  # (segments,), highest similarity to a segment of its reference
+    limit: int  # candidates of each
     size: int  # of its short list
 
 
@@ -95,8 +97,13 @@ def _queries(benchmark: Benchmark, encoder: Encoder) -> Iterator[Query]:
         if query.sampled:
             asked = encoder.encode(query.path)
             own = np.concatenate([references[name] for name in sorted(query.relevant)])
-            best, seconds = (asked.fingerprints @ own.T).max(axis=1), len(asked.contrast) * asked.hop
-            yield Query(fingerprints=asked.fingerprints, best=best, size=Ranking().size(seconds))
+            asking, ranking = asked.fingerprints[:: Ranking.every], Ranking()
+            yield Query(
+                fingerprints=asking,
+                best=(asking @ own.T).max(axis=1),
+                limit=ranking.limit(len(asking)),
+                size=ranking.size(len(asked.contrast) * asked.hop),
+            )
 
 
 def tiled(tracks: Sequence[Fingerprints], random: np.random.Generator) -> Iterator[Fingerprints]:
@@ -111,6 +118,7 @@ def listed(
     asked, best = (np.concatenate([getattr(q, name) for q in queries]) for name in ("fingerprints", "best"))
     starts = np.cumsum([0, *(len(query.best) for query in queries)])[:-1]
     highest = np.maximum.reduceat(best, starts)  # of each query
+    limits = np.repeat([query.limit for query in queries], [len(query.best) for query in queries])
     above, better = np.zeros(len(best), np.int64), np.zeros(len(queries), np.int64)
     reached, found = 0, {}
     for size in sizes:
@@ -121,7 +129,7 @@ def listed(
             of_tracks = np.maximum.reduceat(similarities, np.cumsum([0, *map(len, block)])[:-1], axis=1)
             better += (np.maximum.reduceat(of_tracks, starts) > highest[:, None]).sum(axis=1)
             reached += sum(map(len, block))
-        near = np.logical_or.reduceat(above < Ranking().wide, starts)
+        near = np.logical_or.reduceat(above < limits, starts)
         found[reached] = near & (better < [query.size for query in queries])
     return found
 

@@ -225,7 +225,7 @@ def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: st
     if correlation is None:
         chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold", "consistent")}
         return chosen | {"reranker": classifier}
-    chosen = {name: getattr(ranking, name) for name in ("wide", "shortlist", "window", "overlap", "effort")}
+    chosen = {name: getattr(ranking, name) for name in ("every", "listing", "shortlist", "window", "overlap", "effort")}
     return json.loads(json.dumps(chosen | {"by": "correlation"} | {"correlation": asdict(correlation)}))
 
 

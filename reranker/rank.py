@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.catalogue import Track
+from store.index import MOST_CANDIDATES
 from store.segment_ids import track_of
 
 Span = tuple[float, float]  # start and end in seconds
@@ -94,7 +95,9 @@ class Ranking:
 
     by: Literal["auto", "correlation", "reranker", "similarity", "own"] = "auto"  # reranker/rankers.py
     candidates: int = 5  # per query segment
-    wide: int = 50  # the same where they only make the short list that is correlated
+    wide: int = 50  # the same where a system ranks in a way of its own
+    every: int = 4  # of so many query segments one asks for a short list: neighbours hear nearly the same
+    listing: int = 20_000  # candidates that make a short list, those of all query segments together
     threshold: float = 0.5  # score under which a candidate is rejected
     consistent: bool = False  # whether candidates on a line count more than scattered ones (reranker/align.py)
     # Score under which a match is not returned. Neighbouring segments overlap by seven eighths, so what is really there
@@ -117,9 +120,13 @@ class Ranking:
             raise ValueError(
                 f"ranking: overlap is {self.overlap} s, expected 0 or more and less than window ({self.window} s)"
             )
-        for name in ("candidates", "wide", "shortlist", "top"):
+        for name in ("candidates", "wide", "every", "listing", "shortlist", "top"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"ranking: {name} is {getattr(self, name)}, expected 1 or more")
+
+    def limit(self, segments: int) -> int:
+        """How many candidates each of so many query segments gives for a short list."""
+        return min(MOST_CANDIDATES, max(self.candidates, self.listing // max(segments, 1)))
 
     def size(self, seconds: float) -> int:
         """How many references are correlated with a query that long."""

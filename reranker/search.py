@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
@@ -140,10 +141,10 @@ class Searcher:
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
         """Every candidate of the query with its best score, window by window; track numbers to `exclude` stay away."""
-        limit = self.ranking.candidates if self.correlator is None else self.ranking.wide
+        limit = self.ranking.candidates
         candidates = self.references.candidates(query.fingerprints, limit=limit, exclude_tracks=exclude)
         if self.classifier is None:
-            return _by_similarity(candidates, query)
+            return _by_similarity(candidates, query.segment_indices)
         starts = range(0, len(query), _WINDOW)
         parts = [self._classified(query, candidates, slice(start, start + _WINDOW)) for start in starts]
         return Scored(
@@ -173,8 +174,16 @@ class Searcher:
             stored = self.references.catalogue.tracks("stored")
             every = sorted({track.number for track in stored} - set(exclude))
             return [Part(hops=hops, listed=every) for hops in cut]
-        scored = self.score(query, exclude=exclude)
+        scored = self._wide(query, exclude)
         return [Part(hops=hops, listed=rank.shortlist(scored.within(hops), size)) for hops in cut]
+
+    def _wide(self, query: Encoding, exclude: Sequence[int]) -> Scored:
+        """Candidates for a short list: of few query segments, but so many that most references are among them."""
+        asking = slice(None, None, self.ranking.every)
+        fingerprints = query.fingerprints[asking]
+        limit = self.ranking.limit(len(fingerprints))
+        candidates = self.references.candidates(fingerprints, limit=limit, exclude_tracks=exclude, exact=False)
+        return _by_similarity(candidates, query.segment_indices[asking])
 
     def _by_correlation(
         self, part: Part, query: Encoding, features: Mapping[int, Features], *, alone: bool
@@ -246,9 +255,10 @@ class Searcher:
         return float(query.starts[-1] + query.segment_duration) if len(query) else 0.0
 
 
-def _by_similarity(candidates: Candidates, query: Encoding) -> Scored:
+def _by_similarity(candidates: Candidates, asked: NDArray[np.int64]) -> Scored:
+    """`asked`: hops of the query segments that were asked for."""
     return Scored(
-        query_indices=query.segment_indices[candidates.query_rows],
+        query_indices=asked[candidates.query_rows],
         segment_ids=candidates.segment_ids,
         scores=candidates.similarities,
     )

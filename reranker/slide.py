@@ -60,12 +60,9 @@ class Held:
         """`frames`: (frames, bins)."""
         padded = pad(frames, (0, 0, 0, lines.reach))
         self.frames = padded.T.contiguous()  # (bins, places)
-        energy = torch.cat([torch.zeros(1, dtype=torch.double), padded.square().sum(1).double().cumsum(0)])
+        energy = np.concatenate([[0.0], padded.square().sum(1).double().cumsum(0).numpy()])
         self.places = [np.maximum(len(frames) - span * lines.lengths + 1, 0) for span in SPANS]  # per span: (tempi,)
-        self.scales = [
-            np.stack([_scales(energy, span * length, count) for length, count in zip(lines.lengths, counts)])
-            for span, counts in zip(SPANS, self.places)
-        ]
+        self.scales = [_scales(energy, span * lines.lengths, counts) for span, counts in zip(SPANS, self.places)]
 
 
 def highest(asked: Asked, held: list[Held], lines: Lines) -> NDArray[np.float32]:
@@ -100,20 +97,25 @@ def _scaled(peaks: NDArray[np.float32], asked: Asked) -> NDArray[np.float32]:
     return np.ascontiguousarray(peaks)
 
 
-def _scales(energy: Tensor, frames: int, places: int) -> NDArray[np.float32]:
-    """One over the norms of the patches of so many frames at the first `places`, 0 at the others."""
-    found = torch.zeros(len(energy) - 1)
-    if places:
-        patches = (energy[frames : frames + places] - energy[:places]).float().clamp(min=0)
-        found[:places] = torch.maximum(patches, _QUIET * patches.median()).clamp(min=1e-6).rsqrt()
-    return found.numpy()
-
-
 def _lowered(frames: Tensor, semitones: int) -> Tensor:
     """(frames, bins) as if so many semitones lower; what enters at the edge is silent."""
     bins = frames.shape[1]
     kept = frames[:, max(semitones, 0) : bins + min(semitones, 0)]
     return pad(kept, (max(-semitones, 0), max(semitones, 0)))
+
+
+@njit(nogil=True, cache=True)
+def _scales(energy, lengths, places):
+    """(tempi, places): one over the norms of the patches of so many frames at the first `places`, 0 at the others."""
+    found = np.zeros((len(lengths), len(energy) - 1), np.float32)
+    for i in range(len(lengths)):
+        if places[i] > 0:
+            frames, room = lengths[i], found[i, : places[i]]
+            room[:] = np.maximum(energy[frames : frames + places[i]] - energy[: places[i]], 0.0)
+            middle = (places[i] - 1) // 2
+            least = np.float32(_QUIET) * np.partition(room, middle)[middle]
+            room[:] = np.float32(1) / np.sqrt(np.maximum(room, max(least, np.float32(1e-6))))
+    return found
 
 
 @njit(nogil=True, cache=True)

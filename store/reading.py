@@ -46,18 +46,20 @@ class Stored:
         self._nodes, self._fingerprints = nodes, fingerprints
 
     def candidates(
-        self, fingerprints: NDArray[np.float32], *, limit: int, exclude_tracks: Iterable[int] = ()
+        self, fingerprints: NDArray[np.float32], *, limit: int, exclude_tracks: Iterable[int] = (), exact: bool = True
     ) -> Candidates:
         """The ``limit`` most similar stored segments for each fingerprint (queries, dimensions).
 
-        Fewer come back only where fewer are stored. ValueError for another shape, NaN, or a limit outside 1..16384.
+        Fewer come back only where fewer are stored, or the index gives no more. Unless `exact`, similarities are those
+        of the index. ValueError for another shape, NaN, or a limit outside 1..16384.
         """
         fingerprints = self._queries(fingerprints, limit)
         excluded, most = np.array(sorted(exclude_tracks), np.int64), self._fingerprints.most_candidates
-        width = min(most, limit * self._fingerprints.overfetch)
+        width = min(most, limit * (self._fingerprints.overfetch if exact else 1))
         while True:
             found = self._fingerprints.search(fingerprints, limit=width)
-            kept = self._exact(self._allowed(found, excluded), fingerprints).first(limit)
+            allowed = self._allowed(found, excluded)
+            kept = (self._exact(allowed, fingerprints) if exact else allowed).first(limit)
             short = np.bincount(kept.query_rows, minlength=len(fingerprints)) < limit
             more = np.bincount(found.query_rows, minlength=len(fingerprints)) >= width
             if width == most or not (short & more).any():

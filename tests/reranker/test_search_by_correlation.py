@@ -141,6 +141,23 @@ def test_all_are_compared_where_those_that_may_be_found_are_few_enough(contraste
     assert [m.reference.number for m in searcher.matches(query, exclude=[one])] == [two, three]
 
 
+def test_few_segments_of_a_query_ask_for_many_candidates_to_make_the_list(contrasted, stored, monkeypatch, excerpt):
+    encoder, store, numbers = contrasted
+    asked, candidates = [], store.candidates
+
+    def asking(fingerprints, **how):
+        asked.append((len(fingerprints), how))
+        return candidates(fingerprints, **how)
+
+    monkeypatch.setattr(store, "candidates", asking)
+    query = encoder.encode(excerpt(stored[0], 0, 20))
+    scores = Explains(dict.fromkeys(numbers, 1.0))
+    ranking = Ranking(shortlist=2, effort=1.0, every=4, listing=100)
+    Searcher(encoder, store, None, ranking, correlator=scores).matches(query)
+    rows = -(-len(query) // 4)
+    assert asked == [(rows, {"limit": 100 // rows, "exclude_tracks": (), "exact": False})]
+
+
 def test_silence_samples_nothing_whatever_is_like_it(contrasted, stored):
     encoder, store, (one, two, three) = contrasted
     silence = stored[0].with_name("silence.wav")

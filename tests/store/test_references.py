@@ -50,6 +50,15 @@ def test_candidates_come_by_query_row_then_falling_similarity(references, files,
     np.testing.assert_allclose(found.similarities.reshape(4, 7), best, atol=5e-4)
 
 
+def test_candidates_need_not_be_exact(references, files, encode):
+    blocks = [encode(seed, range(20)) for seed in (1, 2, 3)]
+    add_all(references, files(3), [[block] for block in blocks])
+    found = references.candidates(blocks[0].fingerprints[:1], limit=7, exact=False)
+    assert found.segment_ids[0] == segment_id(1, [0])
+    assert len(found) == 7
+    assert (np.diff(found.similarities) <= 0).all()
+
+
 def test_fewer_candidates_come_back_only_where_fewer_are_stored(references, files, encode):
     assert len(references.candidates(encode(1, range(2)).fingerprints, limit=5)) == 0
     add_all(references, files(1), [[encode(1, range(3))]])
