@@ -175,7 +175,7 @@ def _versions(how: Compared, systems: Mapping[str, Path], progress: Progress) ->
         progress(f"versions: {version.track}")
     result = versions.evaluate_versions(
         rendered, how.out / "versions", VersionProtocol(lengths=()), encoders=list(able.values()),
-        untrained=[SYSTEMS[name] for name in able], command=how.command,
+        untrained=[Encoder(path).system for path in able.values()], command=how.command,
     )  # fmt: skip
     names = {str(path): name for name, path in able.items()}
     for name, levels in result["measures"].items():

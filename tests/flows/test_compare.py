@@ -63,3 +63,17 @@ def test_only_the_tasks_asked_for_are_run_and_the_table_is_kept(how, monkeypatch
     table = text(result)
     assert "0.500  [0.400, 0.600]       9" in table
     assert "no weights of clews" in table
+
+
+def test_the_untrained_self_of_a_version_finder_has_the_size_of_its_weights(how, monkeypatch):
+    asked = []
+
+    def evaluated(*_, untrained, **__):
+        asked.extend(untrained)
+        return {"measures": {}, "queries": 0}
+
+    monkeypatch.setattr(comparing.synthetic, "write", lambda *_: [])
+    monkeypatch.setattr(comparing.versions, "evaluate_versions", evaluated)
+    weights = shipped("clews")
+    assert list(comparing._versions(how(), {"clews": weights}, print)) == []
+    assert asked == [Encoder(weights).system]
