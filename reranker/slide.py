@@ -6,7 +6,9 @@ same and take three times as long (benchmarks/correlate.py).
 """
 
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch.nn.functional import pad
 SPANS = (1, 2)  # pieces that are compared as one
 _AT_ONCE = 32  # pieces whose products are in memory at once
 _QUIET = 0.1  # of the median energy; quieter patches are compared as if they had that
+_WAITING = 8  # jobs that are ready for a worker
 _BLOCK = 2048  # places of which the sums stay in fast memory
 _NOWHERE = np.float32(-1)  # where a span does not fit
 
@@ -69,23 +72,41 @@ def highest(asked: Asked, held: list[Held], lines: Lines) -> NDArray[np.float32]
     """(pieces, spans, tempi, transpositions, references): highest cosine anywhere; -1 where a span does not fit."""
     tempi, transpositions = len(lines.lengths), len(asked.frames)
     peaks = np.full((len(held), transpositions, asked.pieces, len(SPANS), tempi), _NOWHERE, np.float32)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with _one_core_each() as pool:
         waiting: deque[Future] = deque()
         for i, reference in enumerate(held):
             for first in range(0, asked.pieces, _AT_ONCE):
                 chosen = slice(first * lines.piece, (first + _AT_ONCE + SPANS[-1] - 1) * lines.piece)
                 for j in range(transpositions):
-                    products = (asked.frames[j, chosen] @ reference.frames).numpy()
-                    products = products.reshape(-1, lines.piece, products.shape[1])
-                    # The last piece is there for the span that the one before it begins; its own values come next time.
-                    out = peaks[i, j, first : first + len(products)]
-                    arguments = products, lines.offsets, lines.lengths, *reference.scales, *reference.places, out
-                    waiting.append(pool.submit(_highest, *arguments))
-                    while len(waiting) > torch.get_num_threads():
+                    waiting.append(pool.submit(_fill, asked.frames[j, chosen], reference, lines, peaks[i, j, first:]))
+                    while len(waiting) > _WAITING:
                         waiting.popleft().result()
         for future in waiting:
             future.result()
     return _scaled(peaks, asked)
+
+
+@contextmanager
+def _one_core_each() -> Iterator[ThreadPoolExecutor]:
+    """As many workers as this thread has threads for a matrix product, each with one.
+
+    Products of one reference are small: threads that share one wait for each other most of the time.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)  # a new thread begins with what any thread has set last
+
+
+def _fill(frames: Tensor, reference: Held, lines: Lines, out: NDArray[np.float32]) -> None:
+    """Fill out (pieces, 2, tempi) as far as there are `frames` of the query, (frames, bins)."""
+    products = (frames @ reference.frames).numpy()
+    products = products.reshape(-1, lines.piece, products.shape[1])
+    # The last piece is there for the span that the one before it begins; its own values come next time.
+    out = out[: len(products)]
+    _highest(products, lines.offsets, lines.lengths, *reference.scales, *reference.places, out)
 
 
 def _scaled(peaks: NDArray[np.float32], asked: Asked) -> NDArray[np.float32]:
