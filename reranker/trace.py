@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
@@ -106,7 +107,7 @@ def _places(
     starts = np.arange(0, max(len(asking) - piece, 0) + 1, hop)
     begins = np.minimum(np.round(starts * ratio).astype(int), len(warped) - length)
     cut = torch.stack([warped[b : b + length] for b in begins])  # (pieces, length, bins)
-    size = len(asked) + length
+    size = next_fast_len(len(asked) + length, real=True)
     spectrum = torch.fft.rfft(asked, n=size, dim=0)
     products = torch.fft.irfft((torch.fft.rfft(cut, n=size, dim=1).conj() * spectrum).sum(2), n=size)
     energy = pad(asked.square().sum(1).cumsum(0), (1, 0))
