@@ -1,5 +1,7 @@
 """Slide: sums along lines are what laying the pieces frame by frame gives, at every tempo ratio and transposition."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -54,3 +56,14 @@ def test_a_span_longer_than_the_reference_is_nowhere():
     found = highest(Asked(frames(24), np.array([0]), 8), [Held(frames(12, seed=1), lines)], lines)
     assert (found[:, 0] > -1).all()
     assert (found[:, 1] == -1).all()
+
+
+def test_threads_are_as_many_as_before_here_and_in_new_ones():
+    before, lines = torch.get_num_threads(), Lines(np.array([1.0]), 4)
+    torch.set_num_threads(2)
+    try:
+        highest(Asked(torch.rand(12, 10), np.array([0]), 4), [Held(torch.rand(30, 10), lines)], lines)
+        with ThreadPoolExecutor(1) as pool:
+            assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (2, 2)
+    finally:
+        torch.set_num_threads(before)
