@@ -1,5 +1,6 @@
 """Assembly: from settings, the encoder, the catalogue and the searcher that a command or a flow works with."""
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from reranker import checkpoint as reranker_checkpoint
 from reranker import confidence, rankers
 from reranker.confidence import Calibration
 from reranker.correlate import Correlator
+from reranker.rank import UNCALIBRATED
 from reranker.search import Searcher
 from store import models
 from store import node_form as node_forms
@@ -21,6 +23,8 @@ from store.catalogue import Track
 from store.identity import Identity
 from store.node_form import NodeForm
 from store.references import References
+
+log = logging.getLogger("asid")
 
 
 def encoder(settings: Settings) -> Encoder:
@@ -121,7 +125,13 @@ def _calibration(settings: Settings, asking: Encoder, correlator: Correlator) ->
     if settings.calibration is not None or own.is_file():
         return confidence.load(settings.calibration or own)
     scoring = confidence.scoring(settings.ranking, correlator.correlation)
-    return confidence.shipped_for(encoder=asking.digest, scoring=scoring)
+    shipped = confidence.shipped_for(encoder=asking.digest, scoring=scoring)
+    if shipped is None and settings.ranking.surplus is None:
+        log.warning(
+            f"no calibration was fitted to encoder {asking.digest[:12]} with this ranking: matches are told from a "
+            f"score of {UNCALIBRATED:g} on, without confidences; fit one with `asid calibrate`",
+        )
+    return shipped
 
 
 def the_track(stored: References, wanted: str) -> Track:

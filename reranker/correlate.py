@@ -162,7 +162,8 @@ def surplus(peaks: NDArray[np.float32], least: float) -> NDArray[np.float32]:
     """(pieces, spans, tempi, transpositions, references): robust standard deviations over the background less `least`.
 
     The background of a piece at one tempo is its median over transpositions and references; some references are near
-    to everything, so each one's median is taken off as well. What is under it is 0.
+    to everything, so each one's median is taken off as well, and one whose values lie wider than usual is measured by
+    its own deviation. What is under it is 0.
     """
     there = np.where(peaks > -1, peaks, np.nan)
     missing = np.isnan(there).all(axis=(2, 3, 4))
@@ -170,7 +171,10 @@ def surplus(peaks: NDArray[np.float32], least: float) -> NDArray[np.float32]:
     there = there - np.nanmedian(there, axis=(3, 4), keepdims=True)
     there -= np.nanmedian(there, axis=(0, 2, 3), keepdims=True)
     spread = np.nanmedian(np.abs(there), axis=(2, 3, 4), keepdims=True) * _NOISE
-    over = np.nan_to_num(there / np.maximum(spread, 1e-3), nan=0.0) - least
+    there /= np.maximum(spread, 1e-3)
+    wide = np.nanmedian(np.abs(there), axis=(0, 2, 3), keepdims=True)
+    there /= np.maximum(wide / max(float(np.nanmedian(wide)), 1e-6), 1)
+    over = np.nan_to_num(there, nan=0.0) - least
     return np.maximum(over, 0, dtype=np.float32) * ~missing[:, :, None, None, None]
 
 

@@ -63,9 +63,8 @@ class Held:
         """`frames`: (frames, bins)."""
         padded = pad(frames, (0, 0, 0, lines.reach))
         self.frames = padded.T.contiguous()  # (bins, places)
-        energy = np.concatenate([[0.0], padded.square().sum(1).double().cumsum(0).numpy()])
         self.places = [np.maximum(len(frames) - span * lines.lengths + 1, 0) for span in SPANS]  # per span: (tempi,)
-        self.scales = [_scales(energy, span * lines.lengths, counts) for span, counts in zip(SPANS, self.places)]
+        self.scales = _scales(padded.square().sum(1).numpy(), lines.offsets, lines.lengths, *self.places)
 
 
 def highest(asked: Asked, held: list[Held], lines: Lines) -> NDArray[np.float32]:
@@ -126,17 +125,33 @@ def _lowered(frames: Tensor, semitones: int) -> Tensor:
 
 
 @njit(nogil=True, cache=True)
-def _scales(energy, lengths, places):
-    """(tempi, places): one over the norms of the patches of so many frames at the first `places`, 0 at the others."""
-    found = np.zeros((len(lengths), len(energy) - 1), np.float32)
-    for i in range(len(lengths)):
+def _scales(energy, offsets, lengths, places, places_of_two):
+    """Of one piece and of two, (tempi, places) each: one over the norms of the patches at the first `places`, else 0.
+
+    A patch is what a line meets, frames twice where it is slow: were each counted once, a single stroke in silence
+    would be like everything at a slow tempo.
+    """
+    tempi, width = len(lengths), len(energy)
+    of_one, of_two = np.zeros((tempi, width), np.float32), np.zeros((tempi, width), np.float32)
+    sums = np.empty(width, np.float32)
+    for i in range(tempi):
         if places[i] > 0:
-            frames, room = lengths[i], found[i, : places[i]]
-            room[:] = np.maximum(energy[frames : frames + places[i]] - energy[: places[i]], 0.0)
-            middle = (places[i] - 1) // 2
-            least = np.float32(_QUIET) * np.partition(room, middle)[middle]
-            room[:] = np.float32(1) / np.sqrt(np.maximum(room, max(least, np.float32(1e-6))))
-    return found
+            sums[:] = 0
+            met = sums[: places[i]]
+            for offset in offsets[i]:
+                met += energy[offset : offset + places[i]]
+            _inverse(met, of_one[i, : places[i]])
+            if places_of_two[i] > 0:
+                _inverse(met[: places_of_two[i]] + met[lengths[i] :][: places_of_two[i]], of_two[i, : places_of_two[i]])
+    return of_one, of_two
+
+
+@njit(nogil=True, cache=True)
+def _inverse(energy, out):
+    """One over the root of each; quiet ones count as if they had a share of the median."""
+    middle = (len(energy) - 1) // 2
+    least = np.float32(_QUIET) * np.partition(energy, middle)[middle]
+    out[:] = np.float32(1) / np.sqrt(np.maximum(energy, max(least, np.float32(1e-6))))
 
 
 @njit(nogil=True, cache=True)

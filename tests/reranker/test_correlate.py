@@ -147,6 +147,15 @@ def test_surplus_is_counted_from_the_background_of_pieces_and_references():
     assert over_it[..., 3].sum() < 0.01 * over_it[..., 3].size
 
 
+def test_a_reference_that_is_near_to_much_and_far_from_much_is_measured_by_its_own_deviation():
+    peaks = np.random.default_rng(0).normal(0.2, 0.05, (9, 2, 13, 11, 20)).astype(np.float32)
+    peaks[..., 3] = 0.2 + 3 * (peaks[..., 3] - 0.2)
+    peaks[4, 0, 2, 5, 3] = 1.5  # what stands out even of that counts
+    found = (surplus(peaks, 3.0) > 0).mean(axis=(0, 1, 2, 3))
+    assert found[3] < 0.01  # and not a third of its places
+    assert surplus(peaks, 3.0)[4, 0, 2, 5, 3] > 4
+
+
 def test_warp_is_measured_finer_than_the_grid(references):
     sample = warped(references[3][100:260], tempo_ratio=1.035, semitones=0.4)
     query = over(sample, at=40, frames=240, seed=55)

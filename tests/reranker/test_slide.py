@@ -29,7 +29,8 @@ def by_hand(query, reference, *, piece, span, first, ratio, semitones):
     padded, best = torch.nn.functional.pad(reference, (0, 0, 0, piece)), -np.inf  # a rounded line may end a frame later
     for start in range(len(reference) - length + 1):
         theirs = torch.stack([padded[start + offset] for offset in offsets])[:, low - semitones : high - semitones]
-        norm = reference[start : start + length].square().sum().sqrt() * mine.square().sum().sqrt()
+        met = torch.stack([padded[start + offset] for offset in offsets])  # the whole width, also of what has no partner
+        norm = met.square().sum().sqrt() * mine.square().sum().sqrt()
         best = max(best, float((mine * theirs).sum() / norm))
     return best
 
@@ -49,6 +50,15 @@ def test_the_highest_cosines_are_those_found_frame_by_frame(piece, monkeypatch):
         expected = by_hand(query, references[r], piece=piece, span=k + 1, first=p, **warp)
         # Quiet patches are made louder; of noise none is that quiet.
         assert value == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_stroke_that_a_slow_line_meets_twice_is_no_more_than_equal():
+    lines = Lines(TEMPI, 8)
+    twice = int(np.flatnonzero(np.diff(lines.offsets[0]) == 0)[0])
+    stroke, query = torch.zeros(40, 12), torch.zeros(8, 12)
+    stroke[20] = query[twice] = query[twice + 1] = torch.arange(12.0)
+    found = highest(Asked(query, np.array([0]), 8), [Held(stroke, lines)], lines)
+    assert found[0, 0, 0, 0, 0] == pytest.approx(1)  # and not the root of two
 
 
 def test_a_span_longer_than_the_reference_is_nowhere():
