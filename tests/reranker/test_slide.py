@@ -28,8 +28,8 @@ def by_hand(query, reference, *, piece, span, first, ratio, semitones):
     length = round(piece * ratio) * span
     padded, best = torch.nn.functional.pad(reference, (0, 0, 0, piece)), -np.inf  # a rounded line may end a frame later
     for start in range(len(reference) - length + 1):
-        theirs = torch.stack([padded[start + offset] for offset in offsets])[:, low - semitones : high - semitones]
-        met = torch.stack([padded[start + offset] for offset in offsets])  # the whole width, also of what has no partner
+        met = torch.stack([padded[start + offset] for offset in offsets])
+        theirs = met[:, low - semitones : high - semitones]
         norm = met.square().sum().sqrt() * mine.square().sum().sqrt()
         best = max(best, float((mine * theirs).sum() / norm))
     return best
