@@ -1,14 +1,18 @@
 """The main job end to end, with the shipped weights: what is stored is found, where it is."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from flows import assembly
 from flows.answers import clock
 from flows.find import find_samples
 from flows.settings import Settings
+from reranker.correlate import Correlator
+from reranker.rank import Ranking
 
 
 def test_an_excerpt_is_found_first_with_its_place_in_the_documented_json(asid, catalogue, excerpt):
@@ -78,3 +82,11 @@ def test_the_flow_answers_a_batch_as_the_command_does(catalogue, excerpt, tmp_pa
 
 def test_seconds_are_shown_as_a_clock():
     assert [clock(s) for s in (0, 5.04, 59.96, 61.5, 3600)] == ["0:00.0", "0:05.0", "1:00.0", "1:01.5", "60:00.0"]
+
+
+def test_a_score_as_the_bar_is_told_where_no_calibration_fits(tmp_path, caplog):
+    other = SimpleNamespace(digest="0" * 64)  # an encoder that nobody calibrated
+    for ranking, told in ((Ranking(), 1), (Ranking(surplus=50.0), 0)):  # who sets a bar needs no word
+        caplog.clear()
+        assert assembly._calibration(Settings(data=tmp_path, ranking=ranking), other, Correlator()) is None
+        assert len([r for r in caplog.records if "score of 120" in r.message]) == told
