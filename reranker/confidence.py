@@ -159,7 +159,19 @@ class Calibration:
 
     def confidences(self, rows: Sequence[Evidence]) -> NDArray[np.float64]:
         """(rows,) probability of each to be right, 0 to 1."""
-        return of_log_odds(self.model.log_odds(features(rows)))
+        return of_log_odds(self.model.log_odds(self._table(rows)))
+
+    def _table(self, rows: Sequence[Evidence]) -> NDArray[np.float64]:
+        """Features; among fewer references than in the fit the rival is at least the usual one.
+
+        The second best of few says too little of how much chance finds.
+        """
+        table, rival = features(rows), FEATURES.index("rival")
+        if "rival" in self.model.features:
+            few = [row.listed < self.range.get("listed", (0, 0))[0] for row in rows]
+            usual = self.model.means[self.model.features.index("rival")]
+            table[few, rival] = np.fmax(table[few, rival], usual)
+        return table
 
     def confidence(self, evidence: Evidence) -> float:
         """The probability that this reference is sampled."""

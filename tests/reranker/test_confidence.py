@@ -207,3 +207,16 @@ def test_the_shipped_calibration_is_of_the_shipped_weights_as_they_are_ranked_by
     assert shipped is not None
     assert 0 < shipped.threshold(0.05) < shipped.threshold(Ranking().false_alarms) < 1
     assert shipped.provenance["command"].startswith("asid calibrate ")
+
+
+def test_among_fewer_references_than_in_the_fit_a_faint_rival_proves_nothing():
+    shipped = confidence.shipped_for(encoder=Encoder().digest, scoring=confidence.scoring(Ranking(), Correlation()))
+    assert shipped is not None
+
+    def sure(rival, listed):
+        return shipped.confidence(Evidence(score=60.0, rival=rival, seconds=20.0, listed=listed))
+
+    fitted = int(shipped.range["listed"][0])
+    assert sure(6.0, 20) < sure(6.0, fitted)
+    assert sure(6.0, 20) == pytest.approx(sure(8.0, 20))  # both count as the usual one
+    assert sure(100.0, 20) == pytest.approx(sure(100.0, fitted))  # a strong one as it is
