@@ -88,10 +88,11 @@ def row(
 def correlated(config: Correlation, seconds: float, stored: References, ranking: Ranking) -> float:
     """Operations of the products of frames: coarse ones of a long list, fine ones of the best of it."""
     durations = [track.duration or 0.0 for track in stored.catalogue.tracks("stored")]
-    listed = min(len(durations), ranking.size(seconds))
-    fine = min(listed, config.fine(round(seconds / config.contrast.seconds)))
-    compared = fine + (listed / config.coarse**2 if listed > fine else 0)
-    cells = compared * float(np.mean(durations)) * seconds / config.contrast.seconds**2
+    usual = float(np.mean(durations))
+    listed = min(sum(durations), max(ranking.reach(seconds), ranking.shortlist * usual))
+    fine = min(listed, max(config.effort / seconds, config.finest * usual))
+    compared = fine + (listed / config.coarse**2 if listed > fine else 0)  # seconds
+    cells = compared * seconds / config.contrast.seconds**2
     return 2.0 * cells * len(config.transpositions) * stored.identity.semitones
 
 

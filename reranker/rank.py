@@ -103,10 +103,10 @@ class Ranking:
     # Score under which a match is not returned. Neighbouring segments overlap by seven eighths, so what is really there
     # survives more than once; a lone candidate is no match.
     minimum: float = 1.0
-    shortlist: int = 20  # references that are correlated with the query, at least
+    shortlist: int = 20  # references that are correlated with the query, at least, where there are as many
     window: float = 40.0  # seconds of a query that are correlated at once, at most
     overlap: float = 5.0  # seconds that neighbouring windows share, at least
-    effort: float = 8400.0  # seconds of query times references up to which more of them are; under 0.5 ms CPU each
+    effort: float = 700_000.0  # seconds of query times seconds of references up to which more of them are
     false_alarms: float = 0.01  # share of sample-free queries that may be answered; needs a calibration
     surplus: float | None = None  # score from which a correlated reference is returned, whatever its confidence
     top: int | None = None  # matches returned, at most; None: 5 for each window
@@ -128,9 +128,9 @@ class Ranking:
         """How many candidates each of so many query segments gives for a short list."""
         return min(MOST_CANDIDATES, max(self.candidates, self.listing // max(segments, 1)))
 
-    def size(self, seconds: float) -> int:
-        """How many references are correlated with a query that long."""
-        return max(self.shortlist, int(self.effort / max(seconds, 1.0)))
+    def reach(self, seconds: float) -> float:
+        """Seconds of references that are correlated with a query that long."""
+        return self.effort / max(seconds, 1.0)
 
 
 def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:
@@ -145,12 +145,18 @@ def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:
     return {int(tracks[i]): float(totals[i]) for i in order}
 
 
-def shortlist(scored: Scored, size: int) -> list[int]:
-    """Track numbers of the references with the best single candidates, best first; ties by track number."""
+def by_best(scored: Scored) -> list[int]:
+    """Track numbers of all references with candidates, those with the best single ones first; ties by number."""
     tracks, owner = np.unique(track_of(scored.segment_ids), return_inverse=True)
     best = np.full(len(tracks), -np.inf)
     np.maximum.at(best, owner, scored.scores)
-    return tracks[np.lexsort((tracks, -best))][:size].tolist()
+    return tracks[np.lexsort((tracks, -best))].tolist()
+
+
+def within(lengths: Sequence[float], reach: float, *, least: int) -> int:
+    """How many of the references, from the first on, are together no longer than `reach`; `least` in any case."""
+    fit = int(np.searchsorted(np.cumsum(lengths), reach, side="right"))
+    return min(max(fit, least), len(lengths))
 
 
 def covered(spans: Sequence[Span]) -> float:

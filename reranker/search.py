@@ -169,13 +169,22 @@ class Searcher:
 
     def _parts(self, query: Encoding, exclude: Sequence[int]) -> list[Part]:
         """The windows, each with the references of its best candidates, or with all where there is time for them."""
-        cut, size = self._windows(query), self.ranking.size(len(query.contrast) * query.hop)
-        if self.references.counts().stored - len(exclude) <= size:
-            stored = self.references.catalogue.tracks("stored")
-            every = sorted({track.number for track in stored} - set(exclude))
+        cut, reach = self._windows(query), self.ranking.reach(len(query.contrast) * query.hop)
+        stored, left_out = self.references.counts(), self.references.tracks(exclude)
+        if (
+            stored.stored - len(exclude) <= self.ranking.shortlist
+            or stored.duration - sum(track.duration for track in left_out.values()) <= reach
+        ):
+            every = sorted({track.number for track in self.references.catalogue.tracks("stored")} - set(exclude))
             return [Part(hops=hops, listed=every) for hops in cut]
         scored = self._wide(query, exclude)
-        return [Part(hops=hops, listed=rank.shortlist(scored.within(hops), size)) for hops in cut]
+        return [Part(hops=hops, listed=self._shortlist(scored.within(hops), reach)) for hops in cut]
+
+    def _shortlist(self, scored: Scored, reach: float) -> list[int]:
+        """Track numbers of the references with the best candidates, as many as there is time for."""
+        best = rank.by_best(scored)
+        tracks = self.references.tracks(best)
+        return best[: rank.within([tracks[n].duration for n in best], reach, least=self.ranking.shortlist)]
 
     def _wide(self, query: Encoding, exclude: Sequence[int]) -> Scored:
         """Candidates for a short list: of few query segments, but so many that most references are among them."""

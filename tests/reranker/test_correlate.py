@@ -102,10 +102,28 @@ def test_many_references_are_compared_coarsely_first_and_the_best_of_them_finely
     assert found[9].score == alone[9].score  # judged among those compared finely
 
 
-def test_how_many_are_compared_finely_depends_on_the_length_of_the_query():
-    config = Correlation(effort=640.0, finest=8)
-    assert config.fine(313) == 31  # 313 frames of .064 s are 20.03 s
-    assert config.fine(3000) == 8
+def test_how_many_are_compared_finely_depends_on_the_length_of_the_query_and_of_the_references():
+    config = Correlation(effort=6400.0, finest=8)
+    assert config.fine(313, [157] * 100) == 31  # 20.03 s times 31 references of 10.05 s are 6,240 seconds squared
+    assert config.fine(313, [314] * 100) == 15
+    assert config.fine(3000, [157] * 100) == 8
+    assert config.fine(3000, [157] * 3) == 3
+
+
+def test_evidence_counts_for_less_the_more_would_have_been_changed(references):
+    config = Correlation(tempo=(0.7, 1.5), doubt=(2.0, 0.1))
+    one = list(config.tempi).index(1.0)
+    assert config.belief[one, 5] == 1
+    assert config.belief[one + 5, 5] == pytest.approx(np.exp(-2 * 5 * 0.06), rel=1e-5)
+    assert config.belief[one, 1] == pytest.approx(np.exp(-0.4), rel=1e-5)
+    query = over(warped(references[8][100:220], semitones=2.0), at=60, frames=240, seed=50)
+    whole, less = (
+        Correlator(replace(NARROW, doubt=doubt)).compare(query, references)[8] for doubt in ((0, 0), (0, 0.5))
+    )
+    assert less.transposition == whole.transposition == 2
+    assert less.score == pytest.approx(whole.score * np.exp(-1), rel=1e-4)
+    with pytest.raises(ValueError, match=r"doubt is \(-1, 0\), expected 0 or more"):
+        Correlation(doubt=(-1, 0))
 
 
 def test_silence_scores_nothing_on_either_side(references):

@@ -11,7 +11,7 @@ from encoder.encode import Encoder
 from reranker import confidence
 from reranker.confidence import Calibration, CalibrationError, Model
 from reranker.correlate import Correlation, Correlator, Explanation
-from reranker.rank import Ranking, Scored, shortlist
+from reranker.rank import Ranking, Scored, by_best, within
 from reranker.search import Searcher
 from store.memory import MemoryReferences
 from store.segment_ids import segment_id
@@ -62,11 +62,19 @@ def store_wide_second(encoder, store, query):
     return searcher.matches(encoder.encode(query))[1].score
 
 
-def test_a_short_query_is_correlated_with_more_references():
-    ranking = Ranking(shortlist=20, effort=800.0)
-    assert ranking.size(10.0) == 80
-    assert ranking.size(20.0) == 40
-    assert ranking.size(180.0) == 20  # 800 / 180 would be 4
+def test_a_short_query_is_correlated_with_more_of_the_references():
+    ranking = Ranking(effort=8000.0)
+    assert ranking.reach(10.0) == 800
+    assert ranking.reach(20.0) == 400
+    assert ranking.reach(0.3) == 8000
+
+
+def test_long_references_leave_time_for_fewer():
+    assert within([100.0, 100.0, 100.0], 250, least=1) == 2
+    assert within([100.0, 150.0, 100.0], 250, least=1) == 2
+    assert within([3600.0, 100.0, 100.0], 250, least=1) == 1
+    assert within([3600.0, 100.0, 100.0], 250, least=5) == 3
+    assert within([], 250, least=5) == 0
 
 
 def test_the_short_list_begins_with_the_best_single_candidates():
@@ -74,7 +82,7 @@ def test_the_short_list_begins_with_the_best_single_candidates():
     scored = Scored(
         query_indices=np.zeros(4, np.int64), segment_ids=ids, scores=np.array([0.5, 0.9, 0.8, 0.9], np.float32)
     )
-    assert shortlist(scored, 2) == [1, 3]  # 0.9 and 0.9, by number; 2 has 0.8
+    assert by_best(scored) == [1, 3, 2]  # 0.9 and 0.9, by number; 2 has 0.8
 
 
 class Explains:
