@@ -11,8 +11,8 @@
     fine     a second branch on frames of 16 ms with windows of 32 ms, for beats
 
 Each is asked which of 1,024 reference views of artists that training never saw a query view shows, once for samples of
-all kinds and once for samples of drums alone, of tracks that have drums beside other stems. Pairs are drawn anew in the
-bootstrap, seeds too. A seed that is done is kept in --out.
+all kinds (`all`) and once with the drums alone wherever a track has drums beside other stems (`drums`). Pairs are drawn
+anew in the bootstrap, seeds too. A seed that is done is kept in --out.
 """
 
 import argparse
@@ -206,10 +206,8 @@ def trained(cache: StemCache, seed: int) -> list[Form]:
     for step, sides in enumerate(views):
         losses = [_step(form, optimiser, sides, rate(schedule, step)) for form, optimiser in zip(forms, optimisers)]
         shown = " ".join(f"{form.name} {loss:.2f}" for form, loss in zip(forms, losses))
-        print(
-            f"seed {seed} step {step + 1} of {schedule.steps}: {shown}, {time.perf_counter() - began:.0f} s", end="\r"
-        )
-        print(file=sys.stderr, end="", flush=True)
+        at = f"seed {seed} step {step + 1} of {schedule.steps}, {time.perf_counter() - began:.0f} s"
+        print(f"{at}: {shown}", file=sys.stderr, flush=True)
     return forms
 
 
