@@ -11,6 +11,9 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException, ParamError
 
 _CONNECT_TIMEOUT = 10.0  # seconds
+# After a minute of nothing to do, Lite's server hangs up on a client that asks every ten seconds whether it is there,
+# and gRPC says so on stderr. In one process nobody has to ask.
+_LITE_OPTIONS = {"grpc.keepalive_time_ms": 2**31 - 1}
 
 _lite_holders: Counter[str] = Counter()  # Lite's server is one per path and process, whoever opened it
 _lite_lock = threading.Lock()
@@ -46,7 +49,8 @@ def connect(uri: str, token: str) -> MilvusClient:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with _lite_lock:
-            client = MilvusClient(uri, token=token, timeout=_CONNECT_TIMEOUT)
+            options = _LITE_OPTIONS if is_local(uri) else {}
+            client = MilvusClient(uri, token=token, timeout=_CONNECT_TIMEOUT, grpc_options=options)
             if is_local(uri):
                 _lite_holders[uri] += 1
     except MilvusException as error:
