@@ -178,7 +178,8 @@ def surplus(peaks: NDArray[np.float32], least: float) -> NDArray[np.float32]:
 
     The background of a piece at one tempo is its median over transpositions and references; some references are near
     to everything, so each one's median is taken off as well, and one whose values lie wider than usual is measured by
-    its own deviation. What is under it is 0.
+    its own deviation: of those under its median, as a sample that fills a short query lifts the others. What is under
+    `least` is 0.
     """
     there = np.where(peaks > -1, peaks, np.nan)
     missing = np.isnan(there).all(axis=(2, 3, 4))
@@ -187,10 +188,17 @@ def surplus(peaks: NDArray[np.float32], least: float) -> NDArray[np.float32]:
     there -= np.nanmedian(there, axis=(0, 2, 3), keepdims=True)
     spread = np.nanmedian(np.abs(there), axis=(2, 3, 4), keepdims=True) * _NOISE
     there /= np.maximum(spread, 1e-3)
-    wide = np.nanmedian(np.abs(there), axis=(0, 2, 3), keepdims=True)
-    there /= np.maximum(wide / max(float(np.nanmedian(wide)), 1e-6), 1)
+    there /= np.maximum(_widths(there), 1)
     over = np.nan_to_num(there, nan=0.0) - least
     return np.maximum(over, 0, dtype=np.float32) * ~missing[:, :, None, None, None]
+
+
+def _widths(there: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(1, spans, 1, 1, references): how far a reference's values lie under its median, over the usual; 0: nowhere."""
+    below = np.where(there < 0, -there, np.nan)
+    nowhere = np.isnan(below).all(axis=(0, 2, 3), keepdims=True)
+    wide = np.nanmedian(np.where(nowhere, 0, below), axis=(0, 2, 3), keepdims=True)
+    return wide / np.median(wide[wide > 0]) if wide.any() else wide
 
 
 def _best(over: NDArray[np.float32], config: Correlation) -> list[tuple[float, Warp]]:

@@ -174,6 +174,16 @@ def test_a_reference_that_is_near_to_much_and_far_from_much_is_measured_by_its_o
     assert surplus(peaks, 3.0)[4, 0, 2, 5, 3] > 4
 
 
+def test_what_a_sample_lifts_does_not_count_against_its_reference():
+    # It fills all four pieces of a short query and lifts what is near its warp as well: a third of all tempi.
+    peaks = np.random.default_rng(1).normal(0.3, 0.02, (4, 2, 12, 11, 20)).astype(np.float32)
+    peaks[:, :, :4, :, 7] += 0.2
+    peaks[3, 1] = -1  # the last piece begins no span of two
+    found = surplus(peaks, 0.0)
+    assert found[:3, :, :4, :, 7].mean() == pytest.approx(0.2 / 0.02, rel=0.35)
+    assert found[3, 1].max() == 0
+
+
 def test_warp_is_measured_finer_than_the_grid(references):
     sample = warped(references[3][100:260], tempo_ratio=1.035, semitones=0.4)
     query = over(sample, at=40, frames=240, seed=55)
