@@ -50,7 +50,7 @@ def row(name: str, system: System, peak: float) -> dict[str, float | str]:
 def rate(system: System) -> float:
     """Segments per CPU-second from spectra to fingerprints, the best of a few rounds."""
     network = system.build().eval()
-    spectra = torch.randn(BATCH, system.front_end.bins, system.grid.frames)
+    spectra = torch.randn(BATCH, system.rows, system.grid.frames)
     network(spectra)
     return BATCH / min(cpu_seconds(lambda: network(spectra)) for _ in range(ROUNDS))
 
@@ -60,7 +60,7 @@ def operations(system: System) -> float:
     """Floating point operations per segment in convolutions and matrix products."""
     counter = FlopCounterMode(display=False)
     with counter:
-        system.build().eval()(torch.randn(2, system.front_end.bins, system.grid.frames))
+        system.build().eval()(torch.randn(2, system.rows, system.grid.frames))
     return counter.get_total_flops() / 2
 
 

@@ -44,7 +44,8 @@ class Encoder:
         self, path: Path | None = None, *, device: str = "cpu", batch: int = 64, limits: Limits = DEFAULT
     ) -> None:  # fmt: skip
         """Load the checkpoint at `path`, or the shipped one; raises CheckpointError. `limits` hold for its files."""
-        loaded = checkpoint.load(path or shipped(), *KINDS)
+        self.path = Path(path or shipped())
+        loaded = checkpoint.load(self.path, *KINDS)
         self.system: System = loaded.config
         self.digest, self.provenance = loaded.digest, loaded.provenance
         self.device, self.batch = torch.device(device), batch
@@ -124,11 +125,11 @@ class Encoder:
         """
         for block, last in _with_end(segments.blocks(chunks, self.grid, self.front_end.config.n_fft)):
             frames = self.frames(block)
-            yield frames, self._contrast(frames, block, last)
+            yield frames[: self.system.front_end.bins], self._contrast(frames, block, last)
 
     @torch.inference_mode()
     def frames(self, block: Block) -> torch.Tensor:
-        """(bins, frames) of one block; the segments' spectra are windows of it, overlapping ones computed once."""
+        """(rows, frames) of one block; the segments' spectra are windows of it, overlapping ones computed once."""
         return self.front_end(torch.from_numpy(block.samples).to(self.device).unsqueeze(0))[0]
 
     def _contrast(self, frames: torch.Tensor, block: Block, last: bool) -> NDArray[np.uint8]:
@@ -136,7 +137,7 @@ class Encoder:
         made = self.system.plain_contrast()
         if made is None:
             return np.zeros((0, 0, 0), np.uint8)
-        learned = self.system.contrast is not None
+        learned, frames = self.system.contrast is not None, frames[: self.system.front_end.bins]
         rows = self.network.contrast.features(frames) if learned else contrast.features(frames, made)
         rows = rows[: len(rows) - len(rows) % (self.grid.step // made.pool)]
         hops = rows.reshape(-1, self.grid.step // made.pool, rows.shape[1])
@@ -151,7 +152,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _empty(self) -> Encoding:
-        probe = torch.zeros(1, self.system.front_end.bins, self.grid.frames, device=self.device)
+        probe = torch.zeros(1, self.system.rows, self.grid.frames, device=self.device)
         nodes, fingerprints = self.network(probe)
         return Encoding(
             segment_indices=np.zeros(0, np.int64),

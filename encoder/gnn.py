@@ -55,6 +55,7 @@ class GraphNetwork:
     dimensions: int = 128  # of the fingerprint
     backend: graph.Backend = "dense"
     aggregation: Literal["graph", "alone", "convolution"] = "graph"  # what a node sees; see AGGREGATIONS
+    short: tuple[int, ...] = ()  # channels of the layers that see the front end's short windows; none: there are none
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -84,7 +85,7 @@ class GraphEncoder(nn.Module):
 
     def __init__(self, config: GraphNetwork, *, bins: int, frames: int) -> None:
         super().__init__()
-        self.config, self.cells = config, config.grid(bins, frames)
+        self.config, self.bins, self.cells = config, bins, config.grid(bins, frames)
         self.input = {"patch": PatchInput, "standard": StandardInput}[config.input](bins, frames)
         widths = [self.input.channels, *(stage.channels for stage in config.stages)]
         firsts = [0, *accumulate(stage.blocks for stage in config.stages)]
@@ -95,13 +96,16 @@ class GraphEncoder(nn.Module):
         self.nodes = (
             nn.Linear(widths[-1], config.node_channels) if widths[-1] != config.node_channels else nn.Identity()
         )
+        self.short = Short(config, self.cells) if config.short else None
         self.projector = Projector(config, bands=self.cells[0])
 
     def forward(self, spectra: Tensor) -> Encoded:
-        x = self.input(spectra)  # (batch, channels, bins, frames)
+        x = self.input(spectra[:, : self.bins])  # (batch, channels, bins, frames)
         for stage in self.stages:
             x = stage(x)
         x = self.nodes(x.flatten(2).transpose(1, 2))  # (batch, nodes, node channels), frequency-major
+        if self.short is not None:
+            x = x + self.short(spectra[:, self.bins :])
         return Encoded(x, self.fingerprints(x))
 
     def fingerprints(self, node_matrices: Tensor) -> Tensor:
@@ -141,6 +145,34 @@ class StandardInput(nn.Module):
         x = torch.maximum(spectra, spectra.amax(dim=(1, 2), keepdim=True) - 70)
         x = x - x.mean(dim=(1, 2), keepdim=True)
         return ((x - 0.5 * x.mean(dim=2, keepdim=True)) / 15).unsqueeze(1)  # (batch, 1, bins, frames)
+
+
+class Short(nn.Module):
+    """Bands of the short windows -> what is added to all nodes of a time cell: strokes, which long windows blur.
+
+    It adds nothing until it is trained, so that a network without it can be trained further with it.
+    """
+
+    def __init__(self, config: GraphNetwork, cells: tuple[int, int]) -> None:
+        super().__init__()
+        widths = (1, *config.short)
+        layers = (
+            nn.Sequential(nn.Conv2d(a, b, (3, 5), (2, 2), (1, 2), bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.1))
+            for a, b in zip(widths, widths[1:])
+        )
+        self.bands = cells[0]
+        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d((1, cells[1])))
+        self.last = nn.Linear(widths[-1], config.node_channels)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(batch, 2 * bands, frames) in dB, a band's earlier window first -> (batch, nodes, node channels)."""
+        x = rows.unflatten(1, (-1, 2)).movedim(2, 3).flatten(2)  # (batch, bands, 2 * frames)
+        x = torch.maximum(x, x.amax((1, 2), keepdim=True) - 60)
+        x = (x - x.mean((1, 2), keepdim=True)).unsqueeze(1) / 15
+        x = self.last(self.layers(x)[:, :, 0].mT)  # (batch, time cells, node channels)
+        return x.repeat(1, self.bands, 1)
 
 
 class StageLayers(nn.Module):

@@ -7,9 +7,13 @@ places filters evenly on a logarithmic axis, where a transposition is a shift.
 `warped` gives the spectrogram the same audio would have after a change of tempo and pitch: time is warped by spacing
 the analysis windows `frame_hop * tempo` apart, pitch by moving the filters. No interpolation, no vocoder, batched on
 any device; used by training and by query variants.
+
+Long windows tell notes apart and blur strokes. LogFrequency may therefore have `short` windows as well, two in each
+frame; their bands are further rows under the bins, so that a segment is still a window of one spectrum.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +31,10 @@ class LogMel:
     f_max: float = 8000.0  # Hz
     power: float = 2.0
     floor: float = 1e-10  # smallest power before the logarithm
+
+    def centres(self) -> Tensor:
+        """Hz, of each row."""
+        return self.points()[1:-1]
 
     def points(self) -> Tensor:
         """Filter edges and centres in Hz, (bins + 2,), even on the HTK mel scale."""
@@ -51,6 +59,23 @@ class LogFrequency:
     bins_per_octave: int = 18
     power: float = 1.0
     floor: float = 1e-5  # smallest magnitude before the logarithm
+    short: Self | None = None  # of two shorter windows in each frame, a quarter before and after its middle
+
+    def __post_init__(self) -> None:
+        if self.short is not None and self.short.n_fft * 2 > self.n_fft:
+            raise ValueError(
+                f"log-frequency: short windows of {self.short.n_fft} samples, expected at most half of {self.n_fft}"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Of a spectrum: the bins, and under them each band of the short windows, the earlier one first."""
+        return self.bins + (2 * self.short.bins if self.short else 0)
+
+    def centres(self) -> Tensor:
+        """Hz, of each row."""
+        own = self.points()[1:-1]
+        return torch.cat([own, self.short.centres().repeat_interleave(2)]) if self.short else own
 
     def points(self) -> Tensor:
         """Filter edges and centres in Hz, (bins + 2,)."""
@@ -70,13 +95,16 @@ class FrontEnd(nn.Module):
         self.register_buffer("analysis", torch.hann_window(config.n_fft), persistent=False)
         self.register_buffer("bank", self.filters().float(), persistent=False)
         self._banks: dict[tuple[int, torch.device], Tensor] = {}
+        short = getattr(config, "short", None)
+        self.short = short.build(sample_rate=sample_rate, frame_hop=frame_hop // 2) if short else None
 
     def forward(self, padded: Tensor) -> Tensor:
-        """(batch, samples), already padded by n_fft // 2 at the ends -> (batch, bins, frames)."""
-        return self._decibels(padded.unfold(-1, self.config.n_fft, self.frame_hop), self.bank)
+        """(batch, samples), already padded by n_fft // 2 at the ends -> (batch, rows, frames)."""
+        windows = padded.unfold(-1, self.config.n_fft, self.frame_hop)
+        return self._with_short(self._decibels(windows, self.bank), windows)
 
     def warped(self, samples: Tensor, *, tempo: Tensor, transposition: Tensor, frames: int) -> Tensor:
-        """(batch, samples) played `tempo` times as fast and `transposition` semitones higher -> (batch, bins, frames).
+        """(batch, samples) played `tempo` times as fast and `transposition` semitones higher -> (batch, rows, frames).
 
         Needs ``(frames - 1) * frame_hop * tempo + n_fft`` samples an item. Transpositions are rounded to an eighth
         of a semitone.
@@ -88,8 +116,22 @@ class FrontEnd(nn.Module):
             raise ValueError(f"warped needs {int(starts.max()) + self.config.n_fft} samples, got {samples.shape[1]}")
         index = starts + torch.arange(len(samples), device=samples.device).unsqueeze(1) * samples.shape[1]
         windows = samples.reshape(-1).unfold(0, self.config.n_fft, 1)[index]  # (batch, frames, n_fft)
-        banks = torch.stack([self._transposed(round(float(t) * _STEPS)) for t in transposition])
-        return self._decibels(windows, banks)
+        found = self._decibels(windows, self._at(transposition))
+        return self._with_short(found, windows, tempo=tempo, transposition=transposition)
+
+    def _with_short(
+        self, bins: Tensor, windows: Tensor, *, tempo: Tensor | None = None, transposition: Tensor | None = None
+    ) -> Tensor:
+        """The bins, and under them the bands of the short windows within each of the windows."""
+        if self.short is None:
+            return bins
+        quarter, length = self.frame_hop / 4, self.short.config.n_fft
+        middle, items = (self.config.n_fft - length) // 2, torch.arange(len(windows), device=windows.device)
+        steps = (quarter * (torch.ones(len(windows), device=windows.device) if tempo is None else tempo)).round().long()
+        bank = self.short.bank if transposition is None else self.short._at(transposition)
+        cut = windows.unfold(-1, length, 1)  # (batch, frames, places, length)
+        pair = [self.short._decibels(cut[items, :, middle + step], bank) for step in (-steps, steps)]
+        return torch.cat([bins, torch.stack(pair, dim=2).flatten(1, 2)], dim=1)
 
     def filters(self, transposition: float = 0.0) -> Tensor:
         """Filter bank (bins, n_fft // 2 + 1) reading a spectrum as if it were that many semitones higher."""
@@ -116,6 +158,10 @@ class FrontEnd(nn.Module):
             spectrum = spectrum.pow_(self.config.power / 2)
         bands = bank @ spectrum.transpose(1, 2)  # (batch, bins, frames)
         return 20 / self.config.power * bands.clamp(min=self.config.floor).log10()
+
+    def _at(self, transposition: Tensor) -> Tensor:
+        """(batch, bins, frequencies) the filters of each item."""
+        return torch.stack([self._transposed(round(float(t) * _STEPS)) for t in transposition])
 
     def _transposed(self, step: int) -> Tensor:
         key = (step, self.bank.device)

@@ -57,7 +57,10 @@ class System:
                 f"system {self.name}: shingles of {self.grid.window(1, 0)} samples cannot be reflected by half an "
                 f"n_fft of {self.front_end.n_fft}, make them longer"
             )
-
+        if bool(getattr(self.network, "short", ())) != bool(getattr(self.front_end, "short", None)):
+            raise ValueError(
+                f"system {self.name}: short windows in only one of front end and network, expected in both or neither"
+            )
         if isinstance(self.front_end, ConstantQ) and (self.pairing.mixes > 1 or self.pairing.in_decibels):
             raise ValueError(
                 f"system {self.name}: several mixes, equaliser or band limit of pairs need a spectrum in decibels, "
@@ -70,6 +73,11 @@ class System:
         if self.contrast is not None:
             network.contrast = self.contrast_network()
         return network
+
+    @property
+    def rows(self) -> int:
+        """Of a spectrum: the bins, and with short windows theirs."""
+        return self.front_end.rows if isinstance(self.front_end, LogFrequency) else self.front_end.bins
 
     def spectra(self) -> FrontEnd | ConstantQFrontEnd:
         """The front end on this system's grid: padded waveforms (batch, samples) -> (batch, bins, frames)."""

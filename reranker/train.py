@@ -1,13 +1,18 @@
-"""Train the reranker on node matrices of a frozen encoder: one record per epoch, the best epoch kept.
+"""Train the reranker on node matrices of an encoder: one record per epoch, the best epoch kept.
 
-Each batch of pairs gives one positive per query view and, among the other pairs of the batch, its hardest wrong
-references (reranker/negatives.py), 1 : 3, under binary cross-entropy (NeuralSampleID, section 3.3 and 4.2). What is
-sampled for a step depends on the seed and the step alone, so a resumed run ends where an uninterrupted one does.
+Each batch of pairs gives one positive per query view and its hardest wrong references (reranker/negatives.py), 1 : 3,
+under binary cross-entropy (NeuralSampleID, section 3.3 and 4.2). These are looked for among the other pairs of the
+batch and, if wanted, in a catalogue of training recordings: segments as an index holds them. What is sampled for a step
+depends on the seed and the step alone, so a resumed run ends where an uninterrupted one does.
+
+The encoder is frozen, or, with an `encoder_rate`, learns along: what the reranker's loss asks of node matrices and
+fingerprints, and NT-Xent, so that the index goes on to find. It is saved beside the reranker that fits it.
 
 A search meets wrong candidates far more often than one in four, so what is saved has its bias moved to an operating
 point measured on searches for nothing (reranker/operating_point.py).
 """
 
+import copy
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,14 +25,19 @@ from torch import Tensor
 
 from encoder import checkpoint
 from encoder.encode import Encoder
-from encoder.training import augment, state
+from encoder.gnn import Encoded
+from encoder.systems import KINDS
+from encoder.training import augment, losses, state
+from encoder.training.augment import Views
 from encoder.training.pairs import PairBatch, PairMaker
 from encoder.training.stem_cache import StemCache
 from reranker import negatives, operating_point
 from reranker.checkpoint import Reranker
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
+from reranker.negatives import Recordings
 
-FILE = "reranker.safetensors"
+FILE, ENCODER_FILE = "reranker.safetensors", "encoder.safetensors"
+_CATALOGUED = 30.0  # seconds of each recording
 _VALIDATION_SEED = 8_000_000
 
 
@@ -40,6 +50,8 @@ class RerankerSchedule:
     batch: int = 512  # pairs among which negatives are mined
     anchors: int = 64  # pairs, with their negatives, per update
     negatives: int = 3  # per positive
+    catalogued: int = 0  # of these, from a catalogue of the training recordings; the others from the batch
+    encoder_rate: float = 0.0  # learning rate of the encoder, which learns along, end to end; 0: it stays as it is
     learning_rate: float = 5e-4  # Adam, constant
     validation_pairs: int = 384
     candidates: int = 5  # per query segment, when the operating point is measured
@@ -55,6 +67,12 @@ class RerankerSchedule:
             raise ValueError(
                 f"reranker schedule: {self.negatives} negatives from a batch of {self.batch}, expected fewer"
             )
+        if not 0 <= self.catalogued < self.negatives:
+            raise ValueError(
+                f"reranker schedule: {self.catalogued} of {self.negatives} negatives from a catalogue, expected fewer"
+            )
+        if self.encoder_rate < 0:
+            raise ValueError(f"reranker schedule: encoder_rate is {self.encoder_rate}, expected 0 or more")
         if not 0 < self.false_alarms < 1:
             raise ValueError(
                 f"reranker schedule: false_alarms is {self.false_alarms}, expected a share between 0 and 1"
@@ -85,7 +103,11 @@ def train(
     device: str = "cpu",
     resume: bool = True,
 ) -> Iterator[RerankerEpoch]:
-    """Train a classifier for `encoder`, yield one record per epoch, keep the best as out/reranker.safetensors."""
+    """Train a classifier for `encoder`, yield one record per epoch, keep the best as out/reranker.safetensors.
+
+    With an `encoder_rate` the encoder is trained further and kept as out/encoder.safetensors; the one given stays as
+    it is.
+    """
     run = _Run(cache, encoder, schedule, Path(out), torch.device(device))
     if resume:
         run.restore()
@@ -108,19 +130,23 @@ class _Run:
     def __init__(
         self, cache: StemCache, encoder: Encoder, schedule: RerankerSchedule, out: Path, device: torch.device
     ) -> None:
-        self.encoder, self.schedule, self.out, self.device = encoder, schedule, out, device
+        self.cache, self.schedule, self.out, self.device = cache, schedule, out, device
+        self.encoder = _own(encoder) if schedule.encoder_rate else encoder
         system = encoder.system
         maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
         self.maker = PairMaker(cache, **maker, split="train", seed=schedule.seed + 1_000_000)
         unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
-        self.validation = encoded(unseen.batch(0, schedule.validation_pairs), encoder)
-        self.recordings = operating_point.recordings(cache, encoder, split="validation")
+        self.unseen = self._views(unseen.batch(0, schedule.validation_pairs))
         self.config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True)
         with torch.random.fork_rng():
             torch.manual_seed(schedule.seed)
             self.classifier = CrossAttention(self.config).to(device)
-        self.optimiser = torch.optim.Adam(self.classifier.parameters(), lr=schedule.learning_rate)
+        groups = [dict(params=self.classifier.parameters(), lr=schedule.learning_rate)]
+        if schedule.encoder_rate:
+            groups.append(dict(params=self.encoder.network.parameters(), lr=schedule.encoder_rate))
+        self.optimiser = torch.optim.Adam(groups)
         self.epoch, self.best, self.history = 0, -1.0, []
+        self.catalogue, self.recordings = None, None  # as the encoder makes them
 
     def restore(self) -> None:
         """Continue from the kept state, if there is one."""
@@ -129,22 +155,26 @@ class _Run:
             return
         self.classifier.load_state_dict(kept["classifier"])
         self.optimiser.load_state_dict(kept["optimiser"])
+        self.encoder.network.load_state_dict(kept.get("encoder", {}), strict=bool(self.schedule.encoder_rate))
         self.epoch, self.best, self.history = kept["epoch"], kept["best"], kept["history"]
 
     def advance(self) -> RerankerEpoch:
         """One epoch: train, validate, keep."""
         began, steps, total = time.perf_counter(), self.schedule.steps, 0.0
+        if self.schedule.catalogued and (self.catalogue is None or self.schedule.encoder_rate):
+            self.catalogue = Recordings.of(self.maker.tracks, self.cache, self.encoder, seconds=_CATALOGUED)
         for step, batch in state.ahead(self._batch, self.epoch * steps, steps):
-            total += self._step(step, encoded(batch, self.encoder))
+            total += self._step(step, self._views(batch))
         seconds = time.perf_counter() - began
-        scores, similarities = logits(self.classifier, self.validation), _similarities(self.validation)
-        area, hits = auroc(scores, self.validation.tracks), first(scores)
+        validation = of_views(self.unseen, self.encoder)
+        scores, similarities = logits(self.classifier, validation), _similarities(validation)
+        area, hits = auroc(scores, validation.tracks), first(scores)
         record = RerankerEpoch(
             epoch=self.epoch + 1,
             loss=total / steps,
             auroc=area,
             hit_rate_1=hits,
-            encoder_auroc=auroc(similarities, self.validation.tracks),
+            encoder_auroc=auroc(similarities, validation.tracks),
             encoder_hit_rate_1=first(similarities),
             best=area + hits > self.best,
             pairs_per_second=steps * self.schedule.batch / seconds,
@@ -156,27 +186,56 @@ class _Run:
     def _batch(self, number: int):
         return self.maker.batch(number, self.schedule.batch)
 
-    def _step(self, step: int, sides: Sides) -> float:
+    def _views(self, batch: PairBatch) -> Views:
+        return augment.views(batch, self.encoder.front_end, self.encoder.grid)
+
+    def _step(self, step: int, views: Views) -> float:
         """One batch, in several updates; its mean loss."""
-        hard = negatives.mine(
-            sides.query_fingerprints, sides.reference_fingerprints, sides.tracks, count=self.schedule.negatives
+        sides, far = of_views(views, self.encoder), None
+        near = negatives.mine(
+            sides.query_fingerprints,
+            sides.reference_fingerprints,
+            sides.tracks,
+            count=self.schedule.negatives - self.schedule.catalogued,
         )
+        if self.catalogue is not None:
+            heard = torch.cat([sides.tracks.unsqueeze(1), views.covers], dim=1)
+            far = self.catalogue.mine(sides.query_fingerprints, heard, count=self.schedule.catalogued)
         self.classifier.train()
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)  # dropout
-            anchors = torch.arange(len(hard), device=self.device).split(self.schedule.anchors)
-            return sum(self._update(sides, part, hard[part]) for part in anchors) / len(anchors)
+            anchors = torch.arange(len(near), device=self.device).split(self.schedule.anchors)
+            return sum(self._update(views, sides, part, near, far) for part in anchors) / len(anchors)
 
-    def _update(self, sides: Sides, anchors: Tensor, hard: Tensor) -> float:
-        query = torch.cat([anchors, anchors.repeat_interleave(hard.shape[1])])
-        reference = torch.cat([anchors, hard.flatten()])
-        similarities = (sides.query_fingerprints[query] * sides.reference_fingerprints[reference]).sum(1)
-        logits = self.classifier(sides.queries[query], sides.references[reference], similarities)
-        loss = F.binary_cross_entropy_with_logits(logits, (query == reference).float())
+    def _update(self, views: Views, sides: Sides, anchors: Tensor, near: Tensor, far: Tensor | None) -> float:
+        """One update: each of the pairs `anchors` with its right reference, then its wrong ones."""
+        rows = torch.cat([anchors.unsqueeze(1), near[anchors]], dim=1)
+        chosen, rows = rows.unique(return_inverse=True)
+        mine = self._heard(views.queries, anchors, (sides.queries, sides.query_fingerprints))
+        theirs = self._heard(views.references, chosen, (sides.references, sides.reference_fingerprints))
+        nodes, fingerprints = (values[rows] for values in theirs)  # (anchors, candidates, ...)
+        if far is not None:
+            nodes = torch.cat([nodes, self.catalogue.node_matrices[far[anchors]].to(nodes)], dim=1)
+            fingerprints = torch.cat([fingerprints, self.catalogue.fingerprints[far[anchors]].to(nodes)], dim=1)
+        similarities = torch.einsum("ad,acd->ac", mine.fingerprints, fingerprints)
+        queries = mine.node_matrices.repeat_interleave(nodes.shape[1], dim=0)
+        logits = self.classifier(queries, nodes.flatten(0, 1), similarities.flatten()).view_as(similarities)
+        right = torch.zeros_like(similarities)
+        right[:, 0] = 1
+        loss = F.binary_cross_entropy_with_logits(logits, right)
+        if self.schedule.encoder_rate:
+            shown = dict(temperature=self.encoder.system.schedule.temperature, covers=views.covers[anchors])
+            loss = loss + losses.nt_xent(fingerprints[:, 0], mine.fingerprints, sides.tracks[anchors], **shown)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
         return loss.item()
+
+    def _heard(self, spectra: Tensor, chosen: Tensor, known: tuple[Tensor, Tensor]) -> Encoded:
+        """The chosen views, encoded: anew where the encoder learns along, its norms as they are."""
+        if self.schedule.encoder_rate:
+            return self.encoder.network(spectra[chosen])
+        return Encoded(*(values[chosen] for values in known))
 
     def _keep(self, record: RerankerEpoch, quality: float) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
@@ -185,10 +244,14 @@ class _Run:
             self._save()
         kept = dict(epoch=self.epoch, best=self.best, history=self.history)
         kept |= dict(classifier=self.classifier.state_dict(), optimiser=self.optimiser.state_dict())
+        if self.schedule.encoder_rate:
+            kept |= dict(encoder=self.encoder.network.state_dict())
         state.save(self.out, self._settings(), kept)
 
     def _save(self) -> None:
-        """The checkpoint, its bias moved to the operating point."""
+        """The checkpoint, its bias moved to the operating point; before it that of an encoder that learned along."""
+        if self.recordings is None or self.schedule.encoder_rate:
+            self.recordings = operating_point.recordings(self.cache, self.encoder, split="validation")
         point = operating_point.find(
             self.recordings,
             self.classifier,
@@ -201,16 +264,38 @@ class _Run:
         with torch.no_grad():
             moved.logit.bias -= point.logit
         provenance = dict(history=self.history, schedule=asdict(self.schedule), operating_point=asdict(point))
-        config = Reranker(classifier=self.config, encoder=self.encoder.digest)
+        digest = self._save_encoder() if self.schedule.encoder_rate else self.encoder.digest
+        config = Reranker(classifier=self.config, encoder=digest)
         checkpoint.save(self.out / FILE, config, moved, provenance=provenance | dict(torch=torch.__version__))
+
+    def _save_encoder(self) -> str:
+        """The encoder that learned along, its contrast network as it was; its digest."""
+        began = checkpoint.load(self.encoder.path, *KINDS)
+        network = began.restore(self.encoder.system.build())
+        learned = {k: v for k, v in self.encoder.network.state_dict().items() if not k.startswith("contrast.")}
+        network.load_state_dict(network.state_dict() | learned)
+        run = dict(started_from=began.digest, history=self.history, schedule=asdict(self.schedule))
+        provenance = began.provenance | dict(end_to_end=run)
+        return checkpoint.save(self.out / ENCODER_FILE, self.encoder.system, network, provenance=provenance)
 
     def _settings(self) -> dict[str, Any]:
         return {"encoder": self.encoder.digest, "schedule": asdict(self.schedule), "classifier": asdict(self.config)}
 
 
+def _own(encoder: Encoder) -> Encoder:
+    """The same with a network of its own."""
+    made = copy.copy(encoder)
+    made.network = copy.deepcopy(encoder.network)
+    return made
+
+
 def encoded(batch: PairBatch, encoder: Encoder) -> Sides:
     """Both views of the pairs through the frozen encoder."""
-    views = augment.views(batch, encoder.front_end, encoder.grid)
+    return of_views(augment.views(batch, encoder.front_end, encoder.grid), encoder)
+
+
+def of_views(views: Views, encoder: Encoder) -> Sides:
+    """Both views through the encoder, as it is."""
     with torch.inference_mode():
         parts = [encoder.network(part) for side in views[:2] for part in side.split(64)]
     nodes, fingerprints = (torch.cat(kind).float().clone() for kind in zip(*parts, strict=True))

@@ -109,7 +109,7 @@ def _finished(references: Tensor, queries: Tensor, batch: PairBatch, mix: Mix, f
     shown = [torch.from_numpy(x).to(references.device) for x in (batch.tracks, batch.moments, mix.covers)]
     if not np.isfinite(mix.limits).any():
         return Views(references, queries, *shown)
-    centres = front_end.config.points()[1:-1].to(references)
+    centres = front_end.config.centres().to(references)
     limited = (
         mixing.limited(x, limits, centres, floor=_floor(front_end))
         for x, limits in zip((references, queries), mix.limits)

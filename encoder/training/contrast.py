@@ -205,7 +205,8 @@ class _Run:
 
     def _features(self, views: Views) -> tuple[Tensor, Tensor]:
         """Centred features of both views, (pairs, semitones, frames) each, portion by portion."""
-        sides = zip(views.references.split(_PORTION), views.queries.split(_PORTION), strict=True)
+        bins = self.system.front_end.bins
+        sides = zip(*(side[:, :bins].split(_PORTION) for side in (views.references, views.queries)), strict=True)
         found = [self.network(torch.cat(side)).float().chunk(2) for side in sides]
         references, queries = (torch.cat(side) for side in zip(*found, strict=True))
         return references - references.mean(2, keepdim=True), queries - queries.mean(2, keepdim=True)
@@ -250,7 +251,7 @@ class _Run:
     def _fit_bytes(self) -> None:
         """Scale the features so that bytes hold nearly all of those of the reference views."""
         self.network.eval()
-        values = self.network(self.unseen[1].references).flatten().cpu().numpy()
+        values = self.network(self.unseen[1].references[:, : self.system.front_end.bins]).flatten().cpu().numpy()
         self.network.scale.fill_(255 / max(float(np.quantile(values, _LOUDEST)), 1e-6))
 
     def _provenance(self) -> dict[str, Any]:

@@ -13,6 +13,9 @@ class Schedule:
     steps: int = 100  # per epoch
     batch: int = 1024  # pairs that see each other as negatives
     chunk: int = 256  # pairs in memory at a time (gradient caching), no more than the batch
+    # Pairs that pass through the network at once, and share the statistics of its norms; 0: a chunk. What 16 pairs need
+    # stays in a CPU's fast memory, which takes a fifth off the time of a step.
+    portion: int = 0
     learning_rate: float = 8e-5  # peak, Adam
     final_rate: float = 7e-7
     warmup: int = 30  # steps

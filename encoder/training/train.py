@@ -97,9 +97,13 @@ class _Run:
         self.epoch, self.stale, self.best, self.history, self.origin = 0, 0, -1.0, [], None
 
     def begin_with(self, path: Path) -> None:
-        """Take over the weights of a checkpoint, whose provenance goes into this run's."""
+        """Take over the weights of a checkpoint, whose provenance goes into this run's.
+
+        One without short windows will do for a network with them: they add nothing before they are trained.
+        """
         origin = checkpoint.load(path, *KINDS)
-        origin.restore(self.network)
+        added = {name: value for name, value in self.network.state_dict().items() if name.startswith("short.")}
+        replace(origin, weights=added | origin.weights).restore(self.network)
         self.origin = {"digest": origin.digest, **origin.provenance}
 
     def advance(self) -> Epoch:
@@ -154,7 +158,9 @@ class _Run:
 
     def _fingerprints(self, portion: tuple[Tensor, Tensor]) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
-            return self.network(torch.cat(portion)).fingerprints.float()
+            sides = zip(*(side.split(self.schedule.portion or len(side)) for side in portion), strict=True)
+            found = [self.network(torch.cat(part)).fingerprints.float().chunk(2) for part in sides]
+        return torch.cat([part for side in zip(*found, strict=True) for part in side])
 
     def _loss(self, fingerprints: Tensor, portions: list[tuple[Tensor, Tensor]], views: augment.Views) -> Tensor:
         halves = [part.chunk(2) for part in fingerprints.split([2 * len(reference) for reference, _ in portions])]

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from reranker.negatives import mine
+from reranker.negatives import Recordings, mine
 
 
 def at(*degrees):
@@ -54,5 +55,25 @@ def test_what_is_mined_is_wrong_in_a_large_random_batch():
 
 def test_a_batch_with_too_few_wrong_references_is_refused():
     views = at(0, 10, 20, 30)
-    with pytest.raises(ValueError, match="a query has 1 wrong references in its batch, expected 2; use larger batches"):
+    with pytest.raises(ValueError, match="a query has 1 wrong references in its batch, expected 2; use more of them"):
         mine(views, views, torch.tensor([1, 1, 1, 2]), count=2)
+
+
+def test_the_most_similar_segments_of_unheard_tracks_are_mined_from_recordings():
+    kept = Recordings(
+        fingerprints=at(0, 10, 20, 90, 180), node_matrices=torch.zeros(5, 1, 1), tracks=torch.tensor([0, 0, 1, 2, 3])
+    )
+    # At 4 degrees: 0 and 1 are near, but track 0 is heard in the first query, and track 1 lies over it; -1 is nothing.
+    heard = torch.tensor([[0, 1, -1], [2, -1, -1]])
+    assert kept.mine(at(4, 4), heard, count=2).tolist() == [[3, 4], [0, 1]]
+    with pytest.raises(ValueError, match="has 2 wrong references in the recordings, expected 3"):
+        kept.mine(at(4, 4), heard, count=3)
+
+
+def test_recordings_are_the_middles_of_the_mixes(cache, encoder):
+    tracks = [track for track in cache.tracks if track.split == "train"]
+    kept = Recordings.of(tracks, cache, encoder, seconds=2.0)
+    # 2 s are 62 + 1 frames: (63 - 32) // 8 + 1 = 4 segments of each of eight tracks
+    assert kept.tracks.tolist() == np.repeat(np.arange(8), 4).tolist()
+    middle = cache.read(tracks[5], (tracks[5].length - 32_000) // 2, 32_000).sum(axis=0)
+    np.testing.assert_array_equal(kept.fingerprints[20:24], encoder.encode_waveform(middle).fingerprints)

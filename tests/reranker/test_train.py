@@ -77,11 +77,39 @@ def test_the_state_of_another_encoder_or_schedule_is_refused(trained, cache, enc
         next(train.train(cache, encoders[0], trained[1], schedule=RerankerSchedule(negatives=1)))
 
 
+@pytest.fixture(scope="module")
+def together(cache, encoder, tmp_path_factory):
+    """The same end to end, with negatives of a catalogue."""
+    out = tmp_path_factory.mktemp("together")
+    schedule = replace(SCHEDULE, encoder_rate=1e-3, catalogued=1)
+    return list(train.train(cache, encoder, out, schedule=schedule)), out, schedule
+
+
+def test_end_to_end_the_encoder_is_kept_with_the_reranker_that_fits_it(together, encoder):
+    records, out, _ = together
+    assert len({r.encoder_auroc for r in records}) == 2  # it changes
+    learned = Encoder(out / train.ENCODER_FILE)
+    assert learned.digest != encoder.digest
+    assert checkpoint.load(out / train.FILE, encoder=learned.digest).config.nodes == encoder.nodes
+    before, after = encoder.network.state_dict(), learned.network.state_dict()
+    moved = {name for name in before if not torch.equal(before[name].half(), after[name].half())}
+    assert any(name.startswith("stages.") for name in moved)
+    assert not [name for name in moved if "running" in name]  # norms as they are
+    assert all(p.grad is None for p in encoder.network.parameters())
+
+
+def test_an_interrupted_run_end_to_end_ends_like_an_uninterrupted_one(together, cache, encoder, tmp_path):
+    records, _, schedule = together
+    first = next(train.train(cache, encoder, tmp_path, schedule=schedule))
+    (second,) = train.train(cache, encoder, tmp_path, schedule=schedule)
+    assert [first.loss, second.loss] == pytest.approx([r.loss for r in records], rel=1e-4)
+
+
 def test_the_classifier_learns_a_batch_by_heart(cache, encoder, tmp_path):
     schedule = replace(SCHEDULE, learning_rate=3e-3)
     run = train._Run(cache, encoder, schedule, tmp_path, torch.device("cpu"))
-    sides = train.encoded(run._batch(0), run.encoder)
-    losses = [run._step(step, sides) for step in range(200)]
+    views = run._views(run._batch(0))
+    losses = [run._step(step, views) for step in range(200)]
     # One right in three: always answering 1 / 3 costs -(log(1/3) + 2 log(2/3)) / 3 = 0.6365
     assert losses[0] > 0.6
     assert np.mean(losses[-10:]) < 0.5
@@ -190,6 +218,8 @@ def test_auroc_of_perfect_useless_and_inverted_scores():
     ("values", "reason"),
     [
         ({"batch": 3, "negatives": 3}, "3 negatives from a batch of 3, expected fewer"),
+        ({"catalogued": 3}, "3 of 3 negatives from a catalogue, expected fewer"),
+        ({"encoder_rate": -1.0}, "encoder_rate is -1.0, expected 0 or more"),
         ({"false_alarms": 0.0}, "false_alarms is 0.0, expected a share between 0 and 1"),
         ({"false_alarms": 1.0}, "expected a share between 0 and 1"),
     ],
