@@ -14,8 +14,8 @@ import torch
 from encoder.encode import Encoder
 from encoder.training.pairs import PairMaker
 from encoder.training.stem_cache import StemCache
-from reranker import train
 from reranker.cross_attention import CrossAttention
+from reranker.sides import Sides, auroc, encoded, first, logits
 from store.node_form import CompactForm, NodeForm
 
 COORDINATES = 64  # 32 nodes of 64 bytes are 2 KiB
@@ -34,7 +34,7 @@ class Cost:
 
 def fit(cache: StemCache, encoder: Encoder, *, coordinates: int = COORDINATES, pairs: int = 384) -> CompactForm:
     """The compact form of this encoder's node matrices, from training pairs."""
-    sides = train.encoded(_maker(cache, encoder, "train").batch(0, pairs), encoder)
+    sides = encoded(_maker(cache, encoder, "train").batch(0, pairs), encoder)
     nodes = torch.cat([sides.references, sides.queries]).flatten(0, 1)
     return CompactForm.fit(nodes.cpu().numpy(), coordinates=coordinates, digest=encoder.digest)
 
@@ -43,23 +43,23 @@ def cost(
     cache: StemCache, encoder: Encoder, classifier: CrossAttention, forms: list[NodeForm], *, pairs: int = 384
 ) -> list[Cost]:
     """What each form costs on the same validation pairs."""
-    sides = train.encoded(_maker(cache, encoder, "validation").batch(0, pairs), encoder)
+    sides = encoded(_maker(cache, encoder, "validation").batch(0, pairs), encoder)
     return [_cost(form, sides, encoder, classifier) for form in forms]
 
 
-def _cost(form: NodeForm, sides: train.Sides, encoder: Encoder, classifier: CrossAttention) -> Cost:
+def _cost(form: NodeForm, sides: Sides, encoder: Encoder, classifier: CrossAttention) -> Cost:
     kept = form.kept(sides.references.cpu().numpy().astype(np.float16))
     references = torch.from_numpy(form.whole(kept)).float().to(sides.references.device)
     with torch.inference_mode():
         # A search has the fingerprints of candidates from their stored node matrices too.
         fingerprints = encoder.network.fingerprints(references)
     changed = replace(sides, references=references, reference_fingerprints=fingerprints)
-    scores = train.logits(classifier, changed)
+    scores = logits(classifier, changed)
     return Cost(
         form=form.name,
         bytes=kept[0].nbytes,
-        auroc=train.auroc(scores, sides.tracks),
-        hit_rate_1=train.first(scores),
+        auroc=auroc(scores, sides.tracks),
+        hit_rate_1=first(scores),
     )
 
 

@@ -35,6 +35,7 @@ from reranker import negatives, operating_point
 from reranker.checkpoint import Reranker
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from reranker.negatives import Recordings
+from reranker.sides import Sides, auroc, first, logits, of_views
 
 FILE, ENCODER_FILE = "reranker.safetensors", "encoder.safetensors"
 _CATALOGUED = 30.0  # seconds of each recording
@@ -115,17 +116,6 @@ def train(
         yield run.advance()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sides:
-    """Both views of a batch of pairs, encoded."""
-
-    queries: Tensor  # node matrices (pairs, nodes, channels)
-    references: Tensor  # likewise
-    query_fingerprints: Tensor  # (pairs, dimensions)
-    reference_fingerprints: Tensor
-    tracks: Tensor  # (pairs,)
-
-
 class _Run:
     def __init__(
         self, cache: StemCache, encoder: Encoder, schedule: RerankerSchedule, out: Path, device: torch.device
@@ -167,15 +157,15 @@ class _Run:
             total += self._step(step, self._views(batch))
         seconds = time.perf_counter() - began
         validation = of_views(self.unseen, self.encoder)
-        scores, similarities = logits(self.classifier, validation), _similarities(validation)
+        scores = logits(self.classifier, validation)
         area, hits = auroc(scores, validation.tracks), first(scores)
         record = RerankerEpoch(
             epoch=self.epoch + 1,
             loss=total / steps,
             auroc=area,
             hit_rate_1=hits,
-            encoder_auroc=auroc(similarities, validation.tracks),
-            encoder_hit_rate_1=first(similarities),
+            encoder_auroc=auroc(validation.similarities, validation.tracks),
+            encoder_hit_rate_1=first(validation.similarities),
             best=area + hits > self.best,
             pairs_per_second=steps * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
@@ -287,47 +277,3 @@ def _own(encoder: Encoder) -> Encoder:
     made = copy.copy(encoder)
     made.network = copy.deepcopy(encoder.network)
     return made
-
-
-def encoded(batch: PairBatch, encoder: Encoder) -> Sides:
-    """Both views of the pairs through the frozen encoder."""
-    return of_views(augment.views(batch, encoder.front_end, encoder.grid), encoder)
-
-
-def of_views(views: Views, encoder: Encoder) -> Sides:
-    """Both views through the encoder, as it is."""
-    with torch.inference_mode():
-        parts = [encoder.network(part) for side in views[:2] for part in side.split(64)]
-    nodes, fingerprints = (torch.cat(kind).float().clone() for kind in zip(*parts, strict=True))
-    half = len(views.tracks)
-    return Sides(
-        references=nodes[:half],
-        queries=nodes[half:],
-        reference_fingerprints=fingerprints[:half],
-        query_fingerprints=fingerprints[half:],
-        tracks=views.tracks,
-    )
-
-
-def logits(classifier: CrossAttention, sides: Sides) -> Tensor:
-    """Logits (queries, references) of all pairs."""
-    classifier.eval()
-    return operating_point.logits(classifier, sides.queries, sides.references, _similarities(sides))
-
-
-def auroc(scores: Tensor, tracks: Tensor) -> float:
-    """Share of (true, wrong) pairs in which the true one scores higher; scores are (queries, references)."""
-    wrong = scores[tracks.unsqueeze(1) != tracks.unsqueeze(0)].sort().values
-    below = torch.searchsorted(wrong, scores.diagonal().contiguous())
-    ties = torch.searchsorted(wrong, scores.diagonal().contiguous(), right=True) - below
-    return ((below + ties / 2) / len(wrong)).mean().item()
-
-
-def _similarities(sides: Sides) -> Tensor:
-    """Inner products of all fingerprints (queries, references)."""
-    return sides.query_fingerprints @ sides.reference_fingerprints.T
-
-
-def first(scores: Tensor) -> float:
-    """Share of queries whose true reference scores strictly highest."""
-    return ((scores >= scores.diagonal().unsqueeze(1)).sum(1) == 1).float().mean().item()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reranker import compact, train
+from reranker import compact, sides
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from store.node_form import FULL, CompactForm
 
@@ -25,16 +25,16 @@ def test_all_coordinates_cost_nothing_and_one_costs_much(cache, encoder, classif
         encoder.nodes * encoder.channels,
         encoder.nodes,
     )
-    sides = train.encoded(compact._maker(cache, encoder, "validation").batch(0, 6), encoder)
-    scores = train.logits(classifier, sides)
+    asked = sides.encoded(compact._maker(cache, encoder, "validation").batch(0, 6), encoder)
+    scores = sides.logits(classifier, asked)
 
     def off(form):
-        references = torch.from_numpy(form.whole(form.kept(sides.references.numpy()))).float()
-        changed = replace(sides, references=references)
-        return (train.logits(classifier, changed) - scores).abs().mean().item()
+        references = torch.from_numpy(form.whole(form.kept(asked.references.numpy()))).float()
+        changed = replace(asked, references=references)
+        return (sides.logits(classifier, changed) - scores).abs().mean().item()
 
     assert off(every) < off(one) / 5
-    assert full.auroc == pytest.approx(train.auroc(scores, sides.tracks), abs=1e-3)
+    assert full.auroc == pytest.approx(sides.auroc(scores, asked.tracks), abs=1e-3)
 
 
 def test_the_form_belongs_to_the_encoder_and_is_the_same_every_time(cache, encoder):

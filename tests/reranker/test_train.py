@@ -12,7 +12,8 @@ from encoder.training import state
 from reranker import checkpoint, operating_point, train
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from reranker.operating_point import Recording
-from reranker.train import RerankerSchedule, auroc
+from reranker.sides import auroc
+from reranker.train import RerankerSchedule
 
 SCHEDULE = RerankerSchedule(
     epochs=2, steps=3, batch=8, anchors=4, negatives=2, validation_pairs=6, candidates=2, false_alarms=0.2
