@@ -34,6 +34,11 @@ def _no_file(context: click.Context, parameter: click.Parameter, value: str | No
     help="Correlate references with the query (finds most), rank by candidates, or as the system does of its own.  "
     "[default: what suits the system]",
 )
+@click.option(
+    "--quality",
+    type=click.Choice(["fast", "best"]),
+    help="best: correlate six times as many references, where the catalogue has them.  [default: fast]",
+)
 @click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
 @click.option(
     "--reranker",
@@ -67,6 +72,7 @@ def find(
     false_alarms: float | None,
     min_score: float | None,
     rank_by: str | None,
+    quality: str | None,
     include_self: bool,
     report: Path | None,
     exports: tuple[Path, ...],
@@ -78,7 +84,7 @@ def find(
     """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
     rank_by = rank_by or ("reranker" if given["reranker"] else None)
     scores = {"minimum": min_score, "surplus": min_score, "false_alarms": false_alarms}
-    settings = read_settings(**given, ranking={"by": rank_by, "top": top, **scores})
+    settings = read_settings(**given, ranking={"by": rank_by, "top": top, "quality": quality, **scores})
     from flows import answers, assembly, evidence
     from reranker.carried import StemFinder
 

@@ -114,7 +114,7 @@ class Correlator:
         """Features (frames, bins) of the query and of references by number -> how well each explains it, best first.
 
         Tempo and transposition are those of the grid, and occurrences are left for `explain`. `asked`: frames of the
-        whole query, where this is a window of it: the longer it is, the fewer references are compared finely.
+        whole query, where this is a window of it: the more, the fewer references are compared finely.
 
         A query or a reference too short for one piece has the score 0, and so has a reference that coarse frames leave
         behind; these come in the order of their coarse scores. Ties go by number.

@@ -20,6 +20,7 @@ from store.segment_ids import track_of
 
 Span = tuple[float, float]  # start and end in seconds
 UNCALIBRATED = 120.0  # score from which a correlated reference is returned without calibration
+PATIENCE = {"fast": 1.0, "best": 6.0}  # by quality, how many times as many references are correlated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,7 @@ class Ranking:
     window: float = 40.0  # seconds of a query that are correlated at once, at most
     overlap: float = 5.0  # seconds that neighbouring windows share, at least
     effort: float = 700_000.0  # seconds of query times seconds of references up to which more of them are
+    quality: Literal["fast", "best"] = "fast"  # PATIENCE; what a catalogue holds beyond is left to the short list
     false_alarms: float = 0.01  # share of sample-free queries that may be answered; needs a calibration
     surplus: float | None = None  # score from which a correlated reference is returned, whatever its confidence
     top: int | None = None  # matches returned, at most; None: 5 for each window
@@ -114,6 +116,8 @@ class Ranking:
     def __post_init__(self) -> None:
         if self.by not in get_args(Ranking.__annotations__["by"]):
             raise ValueError(f"ranking: by is {self.by!r}, expected correlation, reranker or similarity")
+        if self.quality not in PATIENCE:
+            raise ValueError(f"ranking: quality is {self.quality!r}, expected {' or '.join(PATIENCE)}")
         if not 0 < self.false_alarms < 1:
             raise ValueError(f"ranking: false_alarms is {self.false_alarms}, expected between 0 and 1; 1 % is 0.01")
         if not 0 <= self.overlap < self.window:
@@ -130,7 +134,12 @@ class Ranking:
 
     def reach(self, seconds: float) -> float:
         """Seconds of references that are correlated with a query that long."""
-        return self.effort / max(seconds, 1.0)
+        return self.effort * self.patience / max(seconds, 1.0)
+
+    @property
+    def patience(self) -> float:
+        """How many times as many references are correlated, coarsely and finely, as in a hurry."""
+        return PATIENCE[self.quality]
 
 
 def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:

@@ -200,7 +200,8 @@ class Searcher:
         """The listed references, ranked by how well each explains this window of the query."""
         window = query.contrast[part.hops].reshape(-1, query.contrast.shape[2])
         listed = {number: features[number] for number in part.listed}
-        found = self.correlator.compare(window, listed, asked=len(query.features))
+        asked = max(round(len(query.features) / self.ranking.patience), 1)
+        found = self.correlator.compare(window, listed, asked=asked)
         tracks = self.references.tracks(found)
         sure = self._confidences(list(found.values()), (part.hops.stop - part.hops.start) * query.hop)
         matches = []

@@ -247,6 +247,7 @@ def load(
     reranker: Path | None,
     correlated: bool = False,
     whole: bool = False,
+    quality: str = "fast",
     protocol: Protocol = STRICT,
     device: str = "cpu",
 ) -> Neural:
@@ -275,6 +276,7 @@ def load(
         correlator=correlator,
         calibration=calibration,
         protocol=protocol,
+        ranking=Ranking(quality=quality),
         form=FULL if whole else node_form.shipped_for(loaded.digest),
     )
 

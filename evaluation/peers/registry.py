@@ -1,6 +1,7 @@
 """Registry: from what a user writes behind `--system` to a peer.
 
     asid                        the product: the shipped encoder's short list, ranked by correlation
+    asid-best                   the same with --quality best
     asid-reranker               the shipped encoder and reranker alone
     asid-candidates             the shipped encoder alone
     neuralsampleid-published    the published network, with a reranker where one is installed
@@ -103,6 +104,13 @@ def _shipped(folder: Path, **options: Any) -> Peer:
     return _neural("asid", encode.shipped(), None, about=about, correlated=True)(folder, **options)
 
 
+def _best(folder: Path, **options: Any) -> Peer:
+    from encoder import encode
+
+    about = "the product with --quality best: six times as many references are correlated"
+    return _neural("asid-best", encode.shipped(), None, about=about, correlated=True, quality="best")(folder, **options)
+
+
 def _reranker(folder: Path, **options: Any) -> Peer:
     from encoder import encode
     from reranker import checkpoint
@@ -162,14 +170,14 @@ def _audfprint(folder: Path, **options: Any) -> Peer:
 
 def _neural(
     name: str, encoder: Path, reranker: Path | None, *, about: str, correlated: bool = False,
-    whole: bool = False,
+    whole: bool = False, quality: str = "fast",
 ) -> Opener:  # fmt: skip
     def opened(folder: Path, **options: Any) -> Peer:
         from evaluation.peers.neural import load
 
         return load(
             folder, name=name, about=about, encoder=encoder, reranker=reranker, correlated=correlated, whole=whole,
-            **options,
+            quality=quality, **options,
         )  # fmt: skip
 
     return opened
@@ -177,6 +185,7 @@ def _neural(
 
 NAMED: dict[str, Opener] = {
     "asid": _shipped,
+    "asid-best": _best,
     "asid-reranker": _reranker,
     "asid-reranker-full": _whole,
     "asid-candidates": _candidates,

@@ -69,6 +69,26 @@ def test_a_short_query_is_correlated_with_more_of_the_references():
     assert ranking.reach(0.3) == 8000
 
 
+def test_the_best_quality_correlates_six_times_as_many(contrasted, stored, excerpt):
+    encoder, store, numbers = contrasted
+    asked = []
+
+    class Noting(Explains):
+        def compare(self, query, references, *, asked=None):
+            noted.append(asked)
+            return super().compare(query, references, asked=asked)
+
+    noted, query = asked, encoder.encode(excerpt(stored[0], 0, 20))
+    for quality in ("fast", "best"):
+        Searcher(
+            encoder, store, None, Ranking(quality=quality), correlator=Noting(dict.fromkeys(numbers, 1.0))
+        ).matches(query)
+    assert noted == [len(query.features), round(len(query.features) / 6)]
+    assert Ranking(effort=8000.0, quality="best").reach(10.0) == 4800
+    with pytest.raises(ValueError, match="quality is 'slow', expected fast or best"):
+        Ranking(quality="slow")
+
+
 def test_long_references_leave_time_for_fewer():
     assert within([100.0, 100.0, 100.0], 250, least=1) == 2
     assert within([100.0, 150.0, 100.0], 250, least=1) == 2
