@@ -72,6 +72,16 @@ def test_top_and_min_score_limit_what_is_shown(asid, catalogue, excerpt):
     }  # fmt: skip
 
 
+def test_more_references_than_a_catalogue_has_change_nothing(asid, catalogue, excerpt):
+    query, _ = excerpt
+    fast, best = (
+        json.loads(asid("find", query, "--data", catalogue, "--json", "--quality", quality).stdout)["queries"][0]
+        for quality in ("fast", "best")
+    )
+    assert fast["matches"] == best["matches"]
+    assert "'slow' is not one of 'fast', 'best'" in asid("find", query, "--quality", "slow").stderr
+
+
 def test_the_flow_answers_a_batch_as_the_command_does(catalogue, excerpt, tmp_path):
     query, source = excerpt
     soundfile.write(tmp_path / "short.wav", np.ones(3200) * 0.1, 16_000)
