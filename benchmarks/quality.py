@@ -7,7 +7,7 @@
 The sampled queries of the benchmark are laid end to end into tracks of that length, so that each samples several
 references; the catalogue holds these and whatever else DIR does. `found`: share of the sampled references among the
 matches told, `right`: share of the matches told that are sampled, both at the calibrated bar. `listed`: share of the
-sampled references that were compared at all, in the window in which they are sampled. Paired interval over tracks.
+sampled references that were compared with any window. Paired interval over tracks.
 """
 
 import argparse
@@ -30,7 +30,8 @@ from evaluation.own import own_files
 from flows import assembly
 from flows.settings import Settings
 from reranker.rank import PATIENCE
-from reranker.search import Answer, Searcher
+from reranker.search import Searcher
+from store.references import References
 
 RATE = 16_000
 
@@ -81,7 +82,7 @@ def laid(benchmark: Benchmark, seconds: float) -> Iterator[Long]:
             parts, sampled, total = [], set(), 0.0
 
 
-def asked(settings: Settings, stored, encoder: Encoder, tracks: list[Long]) -> pandas.DataFrame:
+def asked(settings: Settings, stored: References, encoder: Encoder, tracks: list[Long]) -> pandas.DataFrame:
     """One row for each track."""
     searcher, rows = assembly.searcher(settings, stored, encoder), []
     with tempfile.TemporaryDirectory() as folder:
@@ -89,30 +90,20 @@ def asked(settings: Settings, stored, encoder: Encoder, tracks: list[Long]) -> p
         for track in tracks:
             soundfile.write(path, track.waveform, RATE)
             began = time.perf_counter()
-            answer = searcher(path)
+            told = {match.reference.path for match in searcher(path).matches}
+            row = {"seconds": time.perf_counter() - began, "told": len(told), "right": len(told & track.sampled)}
+            listed = len(compared(searcher, path) & track.sampled)
             rows.append(
-                judged(answer, track)
-                | {"seconds": time.perf_counter() - began, "listed": listed(searcher, path, track)}
+                row | {name: n / len(track.sampled) for name, n in (("found", row["right"]), ("listed", listed))}
             )
     return pandas.DataFrame(rows)
 
 
-def judged(answer: Answer, track: Long) -> dict[str, float]:
-    told = {match.reference.path for match in answer.matches}
-    return {
-        "found": len(told & track.sampled) / len(track.sampled),
-        "told": len(told),
-        "right": len(told & track.sampled),
-    }
-
-
-def listed(searcher: Searcher, path: Path, track: Long) -> float:
-    """Share of the sampled references that are compared with some window."""
+def compared(searcher: Searcher, path: Path) -> set[Path]:
+    """The references that are compared with any window of the query."""
     parts = searcher._parts(searcher.encoder.encode(path), ())
-    numbers = {number for part in parts for number in part.listed}
-    return len(track.sampled & {one.path for one in searcher.references.tracks(sorted(numbers)).values()}) / len(
-        track.sampled
-    )
+    numbers = sorted({number for part in parts for number in part.listed})
+    return {track.path for track in searcher.references.tracks(numbers).values()}
 
 
 def table(rows: list[pandas.DataFrame]) -> pandas.DataFrame:
