@@ -104,8 +104,8 @@ KINDS = (
 
 ASID = System(
     name="asid",
-    about="default: log-frequency input, five convolutions, two graph blocks on 8 bands x 4 time cells",
-    front_end=LogFrequency(),
+    about="default: log-frequency input, five convolutions, two graph blocks on 8 bands x 4 time cells, short windows",
+    front_end=LogFrequency(short=LogFrequency(n_fft=512, bins=28, bins_per_octave=4)),
     network=GraphNetwork(
         stages=(
             Stage(channels=16, kernel=(5, 5), instance_norm=True),
@@ -117,11 +117,13 @@ ASID = System(
         expansion=2,
         pooling="bands",
         hidden=512,
+        short=(16, 32, 64, 96),
     ),
     contrast=LearnedContrast(),
     pairing=Pairing(
         foreign_interference=0.5,
         whole_reference=0.5,
+        drums=0.2,
         equaliser=6.0,
         short=0.4,
         varispeed=0.25,
@@ -135,7 +137,7 @@ ASID = System(
         reverb=0.1,
         band_limit=0.1,
     ),
-    schedule=Schedule(batch=256, learning_rate=7e-4, epochs=30),
+    schedule=Schedule(batch=256, portion=16, learning_rate=7e-4, epochs=30),
 )
 
 NEURALSAMPLEID = System(

@@ -28,7 +28,7 @@ def test_every_recipe_makes_32_nodes_of_512_channels_and_128_values(system):
     network = system.build().eval()
     assert network.cells == (8, 4)
     with torch.inference_mode():
-        nodes, fingerprints = network(10 * noise(2, system.front_end.bins, 128))
+        nodes, fingerprints = network(10 * noise(2, system.rows, 128))
     assert nodes.shape == (2, 32, 512)
     assert fingerprints.shape == (2, 128)
     torch.testing.assert_close(fingerprints.norm(dim=1), torch.ones(2))
@@ -56,11 +56,11 @@ def test_a_segment_is_encoded_the_same_alone_and_among_others(system):
 
 
 def test_silence_and_constants_give_finite_values():
-    for config in (PAPER, ASID.network):
-        network = GraphEncoder(config, bins=64, frames=128).eval()
+    for system in (NEURALSAMPLEID, ASID):
+        network = system.build().eval()
         for level in (0.0, -100.0):
             with torch.inference_mode():
-                encoded = network(torch.full((1, 64, 128), level))
+                encoded = network(torch.full((1, system.rows, 128), level))
             assert all(values.isfinite().all() for values in encoded)
 
 
