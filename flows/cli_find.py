@@ -24,7 +24,7 @@ def _no_file(context: click.Context, parameter: click.Parameter, value: str | No
 
 @click.command()
 @click.argument("queries", nargs=-1, required=True, type=PATH)
-@click.option("--top", type=click.IntRange(1), help="Matches shown per query.  [default: 5 for each 40 s of it]")
+@click.option("--top", type=click.IntRange(1), help="Matches shown per query.  [default: 5 for each window of it]")
 @click.option("--false-alarms", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Share of sample-free queries that may be answered.  [default: 0.01]")  # fmt: skip
 @click.option("--min-score", type=float, help="Show matches from this score on, however sure.")

@@ -237,7 +237,8 @@ def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: st
     if correlation is None:
         chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold", "consistent")}
         return chosen | {"reranker": classifier}
-    chosen = {name: getattr(ranking, name) for name in ("every", "listing", "shortlist", "window", "overlap", "effort")}
+    names = ("every", "listing", "shortlist", "whole", "window", "overlap", "effort")
+    chosen = {name: getattr(ranking, name) for name in names}
     return json.loads(json.dumps(chosen | {"by": "correlation"} | {"correlation": asdict(correlation)}))
 
 

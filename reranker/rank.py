@@ -105,7 +105,9 @@ class Ranking:
     # survives more than once; a lone candidate is no match.
     minimum: float = 1.0
     shortlist: int = 20  # references that are correlated with the query, at least, where there are as many
-    window: float = 40.0  # seconds of a query that are correlated at once, at most
+    whole: float = 40.0  # seconds up to which a query is correlated at once; a longer one is cut into windows
+    # Seconds of each, at most. Every window has a short list of its own: the shorter, the more references in all.
+    window: float = 20.0
     overlap: float = 5.0  # seconds that neighbouring windows share, at least
     effort: float = 700_000.0  # seconds of query times seconds of references up to which more of them are
     quality: Literal["fast", "best"] = "fast"  # PATIENCE; what a catalogue holds beyond is left to the short list
@@ -120,9 +122,10 @@ class Ranking:
             raise ValueError(f"ranking: quality is {self.quality!r}, expected {' or '.join(PATIENCE)}")
         if not 0 < self.false_alarms < 1:
             raise ValueError(f"ranking: false_alarms is {self.false_alarms}, expected between 0 and 1; 1 % is 0.01")
-        if not 0 <= self.overlap < self.window:
+        if not 0 <= self.overlap < self.window <= self.whole:
             raise ValueError(
-                f"ranking: overlap is {self.overlap} s, expected 0 or more and less than window ({self.window} s)"
+                f"ranking: overlap, window, whole are {self.overlap}, {self.window}, {self.whole} s, expected "
+                "0 <= overlap < window <= whole"
             )
         for name in ("candidates", "wide", "every", "listing", "shortlist", "top"):
             if getattr(self, name) is not None and getattr(self, name) < 1:

@@ -220,8 +220,9 @@ class Searcher:
         return self.calibration.confidences(evidence).tolist()
 
     def _windows(self, query: Encoding) -> list[slice]:
-        longest, overlap = (round(s / query.hop) for s in (self.ranking.window, self.ranking.overlap))
-        return windows.cut(len(query.contrast), longest=longest, overlap=overlap)
+        ranking, hops = self.ranking, len(query.contrast)
+        whole, window, overlap = (round(s / query.hop) for s in (ranking.whole, ranking.window, ranking.overlap))
+        return windows.cut(hops, longest=whole if hops <= whole else window, overlap=overlap)
 
     def _top(self, query: Encoding) -> int:
         """How many matches are returned at most."""

@@ -89,6 +89,21 @@ def test_the_best_quality_correlates_six_times_as_many(contrasted, stored, excer
         Ranking(quality="slow")
 
 
+def test_a_query_is_whole_up_to_a_length_and_cut_into_shorter_windows_beyond(contrasted, stored, excerpt):
+    encoder, store, _ = contrasted
+    query = encoder.encode(excerpt(stored[0], 0, 20))
+    hops = len(query.contrast)
+
+    def cut(whole, window):
+        ranking = Ranking(whole=whole, window=window, overlap=0.3)
+        return Searcher(encoder, store, None, ranking, correlator=Explains({}))._windows(query)
+
+    assert cut(hops * query.hop + 0.1, 2.0) == [slice(0, hops)]
+    assert {w.stop - w.start for w in cut(hops * query.hop - 0.3, 2.0)} <= {6, 7, 8}  # 2 s are 8 hops of 0.256 s
+    with pytest.raises(ValueError, match="are 5.0, 20.0, 10.0 s, expected 0 <= overlap < window <= whole"):
+        Ranking(whole=10.0)
+
+
 def test_long_references_leave_time_for_fewer():
     assert within([100.0, 100.0, 100.0], 250, least=1) == 2
     assert within([100.0, 150.0, 100.0], 250, least=1) == 2
