@@ -169,7 +169,7 @@ class Searcher:
 
     def _parts(self, query: Encoding, exclude: Sequence[int]) -> list[Part]:
         """The windows, each with the references of its best candidates, or with all where there is time for them."""
-        cut, reach = self._windows(query), self.ranking.reach(len(query.contrast) * query.hop)
+        cut, reach = self._windows(query), self.ranking.reach(self._correlated(query) * query.hop)
         stored, left_out = self.references.counts(), self.references.tracks(exclude)
         if (
             stored.stored - len(exclude) <= self.ranking.shortlist
@@ -200,7 +200,8 @@ class Searcher:
         """The listed references, ranked by how well each explains this window of the query."""
         window = query.contrast[part.hops].reshape(-1, query.contrast.shape[2])
         listed = {number: features[number] for number in part.listed}
-        asked = max(round(len(query.features) / self.ranking.patience), 1)
+        frames = self._correlated(query) * query.contrast.shape[1]
+        asked = max(round(frames / self.ranking.patience), 1)
         found = self.correlator.compare(window, listed, asked=asked)
         tracks = self.references.tracks(found)
         sure = self._confidences(list(found.values()), (part.hops.stop - part.hops.start) * query.hop)
@@ -223,6 +224,10 @@ class Searcher:
         ranking, hops = self.ranking, len(query.contrast)
         whole, window, overlap = (round(s / query.hop) for s in (ranking.whole, ranking.window, ranking.overlap))
         return windows.cut(hops, longest=whole if hops <= whole else window, overlap=overlap)
+
+    def _correlated(self, query: Encoding) -> int:
+        """Hops of the query that are correlated; what windows share counts in each."""
+        return sum(window.stop - window.start for window in self._windows(query))
 
     def _top(self, query: Encoding) -> int:
         """How many matches are returned at most."""
