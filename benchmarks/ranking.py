@@ -1,7 +1,7 @@
 """What does each part of the ranking give, and what does it cost? One table, each part left out in turn.
 
     asid evaluate own MUSIC --where split=validation ...       # renders a benchmark into the cache, own-DIGEST
-    python -m benchmarks.ranking ~/.cache/asid/own-DIGEST      # about two minutes for 80 queries and 100 tracks
+    python -m benchmarks.ranking ~/.cache/asid/own-DIGEST      # some ten minutes for 80 queries, 100 tracks
 
 Each sampled query of the benchmark is compared with its whole catalogue. `mAP`: of the right reference's place. `over`:
 what the part adds, with a 95 % interval over queries. `recall`: share of the queries that are first and score over the

@@ -205,8 +205,9 @@ class _Run:
         theirs = self._heard(views.references, chosen, (sides.references, sides.reference_fingerprints))
         nodes, fingerprints = (values[rows] for values in theirs)  # (anchors, candidates, ...)
         if far is not None:
-            nodes = torch.cat([nodes, self.catalogue.node_matrices[far[anchors]].to(nodes)], dim=1)
-            fingerprints = torch.cat([fingerprints, self.catalogue.fingerprints[far[anchors]].to(nodes)], dim=1)
+            wrong = far[anchors].cpu()  # where the catalogue is
+            nodes = torch.cat([nodes, self.catalogue.node_matrices[wrong].to(nodes)], dim=1)
+            fingerprints = torch.cat([fingerprints, self.catalogue.fingerprints[wrong].to(nodes)], dim=1)
         similarities = torch.einsum("ad,acd->ac", mine.fingerprints, fingerprints)
         queries = mine.node_matrices.repeat_interleave(nodes.shape[1], dim=0)
         logits = self.classifier(queries, nodes.flatten(0, 1), similarities.flatten()).view_as(similarities)
