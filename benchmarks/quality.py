@@ -29,6 +29,7 @@ from evaluation.benchmark import Benchmark
 from evaluation.own import own_files
 from flows import assembly
 from flows.settings import Settings
+from reranker import shortlist
 from reranker.rank import PATIENCE
 from reranker.search import Searcher
 from store.references import References
@@ -101,8 +102,11 @@ def asked(settings: Settings, stored: References, encoder: Encoder, tracks: list
 
 def compared(searcher: Searcher, path: Path) -> set[Path]:
     """The references that are compared with any window of the query."""
-    parts = searcher._parts(searcher.encoder.encode(path), ())
-    numbers = sorted({number for part in parts for number in part.listed})
+    query = searcher.encoder.encode(path)
+    cut, how = searcher._windows(query), (searcher.ranking, searcher.correlator.correlation)
+    numbers = sorted(
+        {number for part in shortlist.parts(query, cut, searcher.references, *how) for number in part.features}
+    )
     return {track.path for track in searcher.references.tracks(numbers).values()}
 
 

@@ -2,10 +2,13 @@
 
 The peer must give every reference that it compared with the query, losers too, as the product does; its answers are
 kept per query, so a killed run goes on. Queries that failed are left out and counted.
+
+Long queries are searched in windows, each of which has a part of the time: `window` is a peer that has no more time for
+a query than the product has for such a window. It is asked the full queries, so that windows are calibrated too.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +42,13 @@ def collect(
     peer: Peer,
     directory: Path,
     *,
+    window: Peer | None = None,
     seconds: Sequence[float] = LENGTHS,
     progress: Report | None = None,
 ) -> Collected:
     """Ask the peer every query of the benchmark, whole and in excerpts; audio and answers lie in `directory`.
 
-    The peer is prepared with the benchmark's catalogue. Raises what it raises.
+    Peers are prepared with the benchmark's catalogue. Raises what they raise.
     """
     report = progress or _silent
     cut = lengths.shorter(benchmark, directory / "excerpts", lengths=seconds, progress=_steps("cutting", report))
@@ -53,7 +57,24 @@ def collect(
     identity = run.identity(asked)
     file = directory / "answers.jsonl"
     answers = run.ask(peer, asked, STRICT, file, benchmark_id=identity, progress=report)
-    return _collected(asked, answers, of=identity[:16])
+    found = _collected(asked, answers, of=identity[:16])
+    return found if window is None else _with_windows(found, benchmark, window, directory, identity, report)
+
+
+def _with_windows(
+    found: Collected, benchmark: Benchmark, window: Peer, directory: Path, identity: str, report: Report
+) -> Collected:
+    """What was found, and what is found of the same queries in as little time as a window of a long query has."""
+    window.prepare(benchmark.catalogue, _steps("storing", report, system=window.name))
+    file = directory / "windows.jsonl"
+    answers = run.ask(window, benchmark, STRICT, file, benchmark_id=f"{identity} windows", progress=report)
+    more = _collected(benchmark, answers, of=identity[:16])
+    windows = tuple(replace(one, whole=False) for one in more.ranked)
+    return replace(
+        found,
+        ranked=found.ranked + windows,
+        failed={**found.failed, **{f"{query}, as a window": reason for query, reason in more.failed.items()}},
+    )
 
 
 def _collected(benchmark: Benchmark, answers: Sequence[Answer], *, of: str) -> Collected:
@@ -63,17 +84,19 @@ def _collected(benchmark: Benchmark, answers: Sequence[Answer], *, of: str) -> C
             failed[query.id] = given.failure
         else:
             full = f"{of} {results.full_query(query, benchmark)}"
-            ranked.append(_ranked(query, given, full=full, relatives=benchmark.relatives(query)))
+            relatives, listed = benchmark.relatives(query), len(benchmark.catalogue)
+            ranked.append(_ranked(query, given, full=full, listed=listed, relatives=relatives))
     return Collected(ranked=tuple(ranked), catalogue=len(benchmark.catalogue), failed=failed)
 
 
-def _ranked(query: Query, given: Answer, *, full: str, relatives: Collection[str]) -> Ranked:
+def _ranked(query: Query, given: Answer, *, full: str, listed: int, relatives: Collection[str]) -> Ranked:
     found = sorted(given.response.found, key=lambda one: (-one.score, one.reference in query.relevant))
     return Ranked(
         query=full,
         seconds=max(audio.info(query.path).duration, _SHORTEST),
         scores=tuple(one.score for one in found),
         right=tuple(one.reference in query.relevant for one in found),
+        listed=listed,
         related=tuple(one.reference in relatives for one in found),
         sampled=bool(query.relevant),
         whole=query.excerpt is None,

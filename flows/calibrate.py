@@ -1,13 +1,15 @@
 """The calibration flow: a folder of music -> how sure a match is, for this encoder and this way of ranking.
 
 1. Render benchmarks from the music, one for each seed, as `asid evaluate own` does.
-2. Ask the product every query, whole and in excerpts; answers are kept, so a killed run goes on.
+2. Ask the product every query, whole and in excerpts, and once more in no more time than a window of a long query has;
+   answers are kept, so a killed run goes on.
 3. Fit; judge the fit on queries that it was not fitted on.
 4. Write the calibration, from where `asid find` takes it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +31,7 @@ from reranker import calibrate, confidence
 from reranker.calibrate import Fitted
 from reranker.confidence import Calibration
 from reranker.correlate import Correlator
+from reranker.rank import Ranking
 
 Progress = Callable[[Step], None]
 
@@ -42,6 +45,7 @@ class Calibrating:
     out: Path  # the calibration file
     cache: Path  # of rendered audio, of what is stored of it, and of answers
     lengths: tuple[float, ...] = calibration.LENGTHS  # seconds of excerpts
+    long: float | None = 180.0  # seconds of a query whose windows are calibrated too; None: none are
     sampled: float = calibrate.SAMPLED  # share of queries that sample something in the catalogue
     command: str = ""  # kept in the calibration
 
@@ -64,9 +68,9 @@ def calibrate_own(sources: OwnSources, how: Calibrating, *, progress: Progress |
     Raises what rendering and asking raise, and CalibrationError where the queries do not suffice.
     """
     report = progress or _silent
-    peer = opened(how)
-    with closing(peer):
-        collected = [_collected(settings, sources, peer, how, report) for settings in how.benchmarks]
+    peer, window = opened(how), as_window(how)
+    with closing(peer), closing(window) if window else nullcontext():
+        collected = [_collected(settings, sources, peer, window, how, report) for settings in how.benchmarks]
     fitted = _fitted(collected, peer.facts["encoder"], how)
     made = replace(fitted.calibration, measured=calibration.measured(fitted))
     confidence.save(how.out, made)
@@ -76,6 +80,22 @@ def calibrate_own(sources: OwnSources, how: Calibrating, *, progress: Progress |
 
 def opened(how: Calibrating) -> Neural:
     """The product as a peer, before anything slow is begun; ValueError where its encoder has no contrast features."""
+    return _peer(how, how.settings.ranking, Correlator(), about="the product, as it is calibrated")
+
+
+def as_window(how: Calibrating) -> Neural | None:
+    """The product with as little time for a query as for a window of a long one; None where that is not asked for."""
+    ranking, correlation = how.settings.ranking, Correlator().correlation
+    if how.long is None or how.long <= ranking.whole:
+        return None
+    windows = math.ceil((how.long - ranking.overlap) / (ranking.window - ranking.overlap))  # each has as much time
+    listing = round(ranking.listing * ranking.window / how.long)  # what windows share is searched once
+    ranking = replace(ranking, effort=ranking.effort / windows, listing=max(listing, 1))
+    correlator = Correlator(replace(correlation, effort=correlation.effort / windows))
+    return _peer(how, ranking, correlator, about=f"the product, as it searches windows of {how.long:g} s")
+
+
+def _peer(how: Calibrating, ranking: Ranking, correlator: Correlator, *, about: str) -> Neural:
     how.cache.mkdir(parents=True, exist_ok=True)
     encoder = assembly.encoder(how.settings)
     if not all(encoder.contrast):
@@ -83,21 +103,22 @@ def opened(how: Calibrating) -> Neural:
     return Neural(
         how.cache / "peers",
         name="asid",
-        about="the product, as it is calibrated",
+        about=about,
         encoder=encoder,
         classifier=None,
-        correlator=Correlator(),
-        ranking=how.settings.ranking,
+        correlator=correlator,
+        ranking=ranking,
     )
 
 
 @task(name="collect-rankings", cache_policy=NO_CACHE, persist_result=False)
 def _collected(
-    settings: OwnSettings, sources: OwnSources, peer: Neural, how: Calibrating, progress: Progress
-) -> Collected:
+    settings: OwnSettings, sources: OwnSources, peer: Neural, window: Neural | None, how: Calibrating,
+    progress: Progress,
+) -> Collected:  # fmt: skip
     benchmark = own.render(settings, sources, how.cache, progress=_steps(progress))
     folder = how.cache / f"calibration-{run.identity(benchmark)[:16]}"
-    return calibration.collect(benchmark, peer, folder, seconds=how.lengths, progress=progress)
+    return calibration.collect(benchmark, peer, folder, window=window, seconds=how.lengths, progress=progress)
 
 
 @task(name="fit-calibration", cache_policy=NO_CACHE, persist_result=False)
@@ -116,6 +137,7 @@ def _fitted(collected: Sequence[Collected], encoder: str, how: Calibrating) -> F
             "catalogue": [benchmark.catalogue for benchmark in collected],  # tracks, by seed
             "versions_of_queries": len(ranked),
             "lengths": list(how.lengths),
+            "long": how.long,
             "failed": {query: reason for benchmark in collected for query, reason in benchmark.failed.items()},
             "versions": results.versions(),
         },

@@ -17,13 +17,16 @@ from flows.options import PATH, catalogue_options, prepare_prefect, read_setting
 @click.option("--references", type=click.IntRange(1), default=40, show_default=True, help="Tracks that are sampled.")
 @click.option("--queries", type=click.IntRange(1), default=280, show_default=True, help="Queries with a sample.")
 @click.option("--sample-free", type=click.IntRange(0), default=20, show_default=True, help="Queries without one.")
-@click.option("--distractors", type=click.IntRange(0), help="Tracks sampled by none.  [default: all that are left]")
+@click.option("--distractors", type=click.IntRange(0), multiple=True,
+              help="Tracks sampled by none, of all seeds or each.  [default: all that are left]")  # fmt: skip
 @click.option("--interference", type=click.IntRange(1), default=20, show_default=True,
               help="Tracks laid over the samples.")  # fmt: skip
 @click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, default=(0,), show_default=True,
               help="Another seed, other queries; may be repeated, for more of them.")  # fmt: skip
 @click.option("--length", "lengths", type=click.FloatRange(1), multiple=True, default=(5, 10), show_default=True,
               help="Seconds of excerpts that are asked too (may be repeated).")  # fmt: skip
+@click.option("--long", type=click.FloatRange(1), default=180.0, show_default=True,
+              help="Seconds of a query whose windows are calibrated too.")  # fmt: skip
 @click.option("--sampled-share", "sampled", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.75,
               show_default=True,
               help="Of the queries to come, how many sample something in the catalogue.")  # fmt: skip
@@ -34,8 +37,8 @@ from flows.options import PATH, catalogue_options, prepare_prefect, read_setting
 @catalogue_options
 def calibrate(
     music: Path, where: tuple[str, ...], further: Path | None, further_where: tuple[str, ...], references: int,
-    queries: int, sample_free: int, distractors: int | None, interference: int, seeds: tuple[int, ...],
-    lengths: tuple[float, ...], sampled: float, cache: Path, out: Path | None, as_json: bool, **given,
+    queries: int, sample_free: int, distractors: tuple[int, ...], interference: int, seeds: tuple[int, ...],
+    lengths: tuple[float, ...], long: float, sampled: float, cache: Path, out: Path | None, as_json: bool, **given,
 ) -> None:  # fmt: skip
     """Fit confidences and false-alarm rates on MUSIC (a folder, a list of files, or a manifest).
 
@@ -49,13 +52,17 @@ def calibrate(
     from flows import show
     from flows.calibrate import Calibrating, calibrate_own, to_json, to_text
 
-    sizes = {"references": references, "queries": queries, "sample_free": sample_free, "distractors": distractors}
+    if len(distractors) not in (0, 1, len(seeds)):
+        raise click.UsageError(f"--distractors is given {len(distractors)} times, expected once or {len(seeds)} times")
+    each = distractors if len(distractors) == len(seeds) else (distractors or (None,)) * len(seeds)
+    sizes = {"references": references, "queries": queries, "sample_free": sample_free, "interference": interference}
     how = Calibrating(
         settings=settings,
-        benchmarks=tuple(OwnSettings(**sizes, interference=interference, seed=seed) for seed in seeds),
+        benchmarks=tuple(OwnSettings(**sizes, seed=s, distractors=n) for s, n in zip(seeds, each, strict=True)),
         out=out or settings.calibration or settings.data / "calibration.json",
         cache=cache,
         lengths=lengths,
+        long=long,
         sampled=sampled,
         command=" ".join(["asid", *sys.argv[1:]]),
     )

@@ -41,6 +41,7 @@ class Ranked:
     right: tuple[bool, ...]  # which of them are sampled
     sampled: bool  # whether it samples anything in the catalogue, ranked or not
     whole: bool = True  # the full query itself
+    listed: int | None = None  # references there were to choose them from; None: these were all
     related: tuple[bool, ...] = ()  # which of them may hold what is sampled too, another version of it; () is none
 
     def __post_init__(self) -> None:
@@ -50,6 +51,11 @@ class Ranked:
             raise ValueError(f"{self.query}: {len(self.related)} of {len(self.scores)} references say what is related")
         if any(self.right) and not self.sampled:
             raise ValueError(f"{self.query}: samples nothing, but a reference is right; expected sampled=True")
+
+    @property
+    def choice(self) -> int:
+        """How many references might have been found."""
+        return max(self.listed or 0, len(self.scores))
 
     @property
     def withheld(self) -> "Ranked":
@@ -109,7 +115,7 @@ def fit(
         false=table.false(model.log_odds(table.features)),
         range={
             "seconds": (min(r.seconds for r in ranked), max(r.seconds for r in ranked)),
-            "listed": (min(len(r.scores) for r in ranked), max(len(r.scores) for r in ranked)),
+            "listed": (min(r.choice for r in ranked), max(r.choice for r in ranked)),
         },
         provenance=provenance or {},
     )
@@ -150,7 +156,7 @@ class _Table:
     @classmethod
     def of(cls, ranked: Sequence[Ranked], *, sampled: float) -> "_Table":
         examples = [*ranked, *(r.withheld for r in ranked if r.sampled)]
-        best = [confidence.of_ranking(e.scores, seconds=e.seconds)[:_RANKS] for e in examples]
+        best = [confidence.of_ranking(e.scores, seconds=e.seconds, listed=e.listed)[:_RANKS] for e in examples]
         counts = np.array([len(rows) for rows in best])
         return cls(
             examples=examples,

@@ -4,8 +4,8 @@
 
 Features are logarithms: of the reference's score, of its second-best rival's (the background of the query itself: noise
 lifts all references of a query, and two samples in one window shall not speak against each other), of the query's
-seconds, of how many references were compared. The weight of the score is above 0 and that of the rival at most 0, so
-the better of two scores never has the lower confidence.
+seconds, of how many references there were to be found. The weight of the score is above 0 and that of the rival at
+most 0, so the better of two scores never has the lower confidence.
 
 The bar is a confidence, not a score: what a score is worth depends on the query. It is what the best answers to
 sample-free queries seldom exceed. Fitted by reranker/calibrate.py; kept as JSON:
@@ -54,7 +54,7 @@ class Evidence:
     score: float  # 0 or more
     rival: float | None  # second-best score of the other references, or the only one's; None: there is no other
     seconds: float  # of the query
-    listed: int  # references compared with the query, this one among them
+    listed: int  # references that might have been found, this one among them, compared or not
 
     def __post_init__(self) -> None:
         for name, value in (("score", self.score), ("rival", self.rival)):
@@ -62,15 +62,19 @@ class Evidence:
                 raise ValueError(f"evidence: {name} is {value}, expected a number of 0 or more")
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"evidence: the query lasts {self.seconds} s, expected more than 0")
-        if self.listed < 1 or (self.rival is None) != (self.listed == 1):
+        if self.listed < 1 or (self.listed == 1 and self.rival is not None):
             raise ValueError(f"evidence: {self.listed} references, rival {self.rival}; expected a rival from 2 on")
 
 
-def of_ranking(scores: Sequence[float], *, seconds: float) -> tuple[Evidence, ...]:
-    """The evidence of every reference that was compared with one query, in the order of the scores."""
+def of_ranking(scores: Sequence[float], *, seconds: float, listed: int | None = None) -> tuple[Evidence, ...]:
+    """The evidence of every reference that was compared with one query, in the order of the scores.
+
+    `listed`: how many there were to choose these from; None: these were all.
+    """
     best = sorted(scores, reverse=True)[: _RIVAL + 1]
+    listed = max(listed or 0, len(scores))
     return tuple(
-        Evidence(score=float(score), rival=_rival(float(score), best), seconds=seconds, listed=len(scores))
+        Evidence(score=float(score), rival=_rival(float(score), best), seconds=seconds, listed=listed)
         for score in scores
     )
 
@@ -237,7 +241,7 @@ def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: st
     if correlation is None:
         chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold", "consistent")}
         return chosen | {"reranker": classifier}
-    names = ("every", "listing", "shortlist", "whole", "window", "overlap", "effort")
+    names = ("every", "listing", "shortlist", "stretch", "whole", "window", "overlap", "effort")
     chosen = {name: getattr(ranking, name) for name in names}
     return json.loads(json.dumps(chosen | {"by": "correlation"} | {"correlation": asdict(correlation)}))
 

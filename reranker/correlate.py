@@ -24,7 +24,8 @@ from reranker.rank import Occurrence, within
 from reranker.slide import Asked, Held, Lines, highest
 from reranker.trace import Warp, centred, measure, occurrences
 
-_NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
+NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
+QUIETEST = 1e-3  # deviation of cosines that counts at least
 
 Features = NDArray[np.uint8]  # (frames, bins)
 
@@ -158,16 +159,16 @@ def search(
     (pieces, spans, tempi, transpositions, references); -1 where a span does not fit.
     """
     lines = Lines(config.tempi, max(config.piece // coarse, 1))
-    frames = {number: _coarse(features, coarse) for number, features in sorted(references.items())}
+    frames = {number: coarsened(features, coarse) for number, features in sorted(references.items())}
     numbers = [number for number, held in frames.items() if len(held) >= lines.lengths.max()]
-    mine = _coarse(query, coarse)
+    mine = coarsened(query, coarse)
     if not numbers or len(mine) < lines.piece:
         return [], np.zeros((0, 0, 0, 0, 0), np.float32)
     asked = Asked(mine, config.transpositions, lines.piece)
-    return numbers, highest(asked, [Held(frames[number], lines) for number in numbers], lines)
+    return numbers, highest(asked, [Held([frames[number]], lines) for number in numbers], lines)
 
 
-def _coarse(features: Features, count: int) -> Tensor:
+def coarsened(features: Features, count: int) -> Tensor:
     """(frames // count, bins): the means of so many consecutive frames, centred."""
     kept = features[: len(features) // count * count]
     return centred(kept.reshape(-1, count, features.shape[1]).mean(1, dtype=np.float32) if count > 1 else kept)
@@ -186,8 +187,8 @@ def surplus(peaks: NDArray[np.float32], least: float) -> NDArray[np.float32]:
     there[missing] = 0  # the last piece begins no span of two
     there = there - np.nanmedian(there, axis=(3, 4), keepdims=True)
     there -= np.nanmedian(there, axis=(0, 2, 3), keepdims=True)
-    spread = np.nanmedian(np.abs(there), axis=(2, 3, 4), keepdims=True) * _NOISE
-    there /= np.maximum(spread, 1e-3)
+    spread = np.nanmedian(np.abs(there), axis=(2, 3, 4), keepdims=True) * NOISE
+    there /= np.maximum(spread, QUIETEST)
     there /= np.maximum(_widths(there), 1)
     over = np.nan_to_num(there, nan=0.0) - least
     return np.maximum(over, 0, dtype=np.float32) * ~missing[:, :, None, None, None]

@@ -104,7 +104,8 @@ class Ranking:
     # Score under which a match is not returned. Neighbouring segments overlap by seven eighths, so what is really there
     # survives more than once; a lone candidate is no match.
     minimum: float = 1.0
-    shortlist: int = 20  # references that are correlated with the query, at least, where there are as many
+    shortlist: int = 20  # references up to which a catalogue is correlated whole, however little time there is
+    stretch: float = 24.0  # seconds of a reference that are correlated where there is no time for all of all
     whole: float = 40.0  # seconds up to which a query is correlated at once; a longer one is cut into windows
     # Seconds of each, at most. Every window has a short list of its own: the shorter, the more references in all.
     window: float = 20.0
@@ -157,12 +158,12 @@ def by_reference(scored: Scored, *, threshold: float) -> dict[int, float]:
     return {int(tracks[i]): float(totals[i]) for i in order}
 
 
-def by_best(scored: Scored) -> list[int]:
-    """Track numbers of all references with candidates, those with the best single ones first; ties by number."""
-    tracks, owner = np.unique(track_of(scored.segment_ids), return_inverse=True)
-    best = np.full(len(tracks), -np.inf)
-    np.maximum.at(best, owner, scored.scores)
-    return tracks[np.lexsort((tracks, -best))].tolist()
+def by_best(scored: Scored) -> dict[int, int]:
+    """Track number -> its best candidate, of all references with candidates, the best first; ties by segment id."""
+    ids = scored.segment_ids[np.lexsort((scored.segment_ids, -scored.scores))]
+    _, first = np.unique(track_of(ids), return_index=True)
+    best = ids[np.sort(first)]
+    return dict(zip(track_of(best).tolist(), best.tolist(), strict=True))
 
 
 def within(lengths: Sequence[float], reach: float, *, least: int) -> int:

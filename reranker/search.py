@@ -1,27 +1,27 @@
 """Search: a query in, its matches out. `Searcher` is the product; everything else exists so that it stays readable.
 
-encode -> candidates (Milvus) -> a short list for each window -> contrast features (Zarr) -> explanations (correlation)
+encode -> candidates (Milvus) -> a short list for each window (Zarr) -> explanations (correlation)
                               or -> node matrices (Zarr) -> scores (cross-attention)      -> ranked matches
                               or -> what the system has of its own (reranker/rankers.py)  -> ranked matches
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
-from reranker import align, confidence, rank, relation, windows
+from reranker import align, confidence, rank, relation, shortlist, windows
 from reranker.confidence import Calibration
-from reranker.correlate import Correlator, Explanation, Features
+from reranker.correlate import Correlator, Explanation
 from reranker.cross_attention import CrossAttention
 from reranker.rank import Match, Ranking, Scored
 from reranker.rankers import Ranker
+from reranker.shortlist import Part
 from store.candidates import Candidates
 from store.plan import content_hash
 from store.references import References
@@ -41,14 +41,6 @@ class Answer:
     sample_free: float | None = None  # probability that no compared reference is sampled; None without a calibration
     false_alarms: float | None = None  # share of sample-free queries that are answered; None: a score was the bar
     barred: bool = True  # whether there was a bar at all; without one the best are returned, right or not
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A window of a query and the references that it is correlated with."""
-
-    hops: slice  # of the query
-    listed: Sequence[int]  # track numbers
 
 
 class Searcher:
@@ -134,9 +126,9 @@ class Searcher:
             return self.ranker(query, candidates, self.references)
         if self.correlator is None:
             return self._by_candidates(self.score(query, exclude=exclude), query)
-        parts = self._parts(query, exclude)
-        features = self.references.features({number for part in parts for number in part.listed})
-        found = (self._by_correlation(part, query, features, alone=len(parts) == 1) for part in parts)
+        cut, correlation = self._windows(query), self.correlator.correlation
+        parts = shortlist.parts(query, cut, self.references, self.ranking, correlation, exclude=exclude)
+        found = (self._by_correlation(part, query, alone=len(cut) == 1) for part in parts)
         return windows.united(found, enough=self.enough)
 
     def score(self, query: Encoding, *, exclude: Sequence[int] = ()) -> Scored:
@@ -144,7 +136,7 @@ class Searcher:
         limit = self.ranking.candidates
         candidates = self.references.candidates(query.fingerprints, limit=limit, exclude_tracks=exclude)
         if self.classifier is None:
-            return _by_similarity(candidates, query.segment_indices)
+            return shortlist.by_similarity(candidates, query)
         starts = range(0, len(query), _WINDOW)
         parts = [self._classified(query, candidates, slice(start, start + _WINDOW)) for start in starts]
         return Scored(
@@ -167,67 +159,32 @@ class Searcher:
             for n, score in totals.items()
         )
 
-    def _parts(self, query: Encoding, exclude: Sequence[int]) -> list[Part]:
-        """The windows, each with the references of its best candidates, or with all where there is time for them."""
-        cut, reach = self._windows(query), self.ranking.reach(self._correlated(query) * query.hop)
-        stored, left_out = self.references.counts(), self.references.tracks(exclude)
-        if (
-            stored.stored - len(exclude) <= self.ranking.shortlist
-            or stored.duration - sum(track.duration for track in left_out.values()) <= reach
-        ):
-            every = sorted({track.number for track in self.references.catalogue.tracks("stored")} - set(exclude))
-            return [Part(hops=hops, listed=every) for hops in cut]
-        scored = self._wide(query, exclude)
-        return [Part(hops=hops, listed=self._shortlist(scored.within(hops), reach)) for hops in cut]
-
-    def _shortlist(self, scored: Scored, reach: float) -> list[int]:
-        """Track numbers of the references with the best candidates, as many as there is time for."""
-        best = rank.by_best(scored)
-        tracks = self.references.tracks(best)
-        return best[: rank.within([tracks[n].duration for n in best], reach, least=self.ranking.shortlist)]
-
-    def _wide(self, query: Encoding, exclude: Sequence[int]) -> Scored:
-        """Candidates for a short list: of few query segments, but so many that most references are among them."""
-        asking = slice(None, None, self.ranking.every)
-        fingerprints = query.fingerprints[asking]
-        limit = self.ranking.limit(len(fingerprints))
-        candidates = self.references.candidates(fingerprints, limit=limit, exclude_tracks=exclude, exact=False)
-        return _by_similarity(candidates, query.segment_indices[asking])
-
-    def _by_correlation(
-        self, part: Part, query: Encoding, features: Mapping[int, Features], *, alone: bool
-    ) -> tuple[Match, ...]:
+    def _by_correlation(self, part: Part, query: Encoding, *, alone: bool) -> tuple[Match, ...]:
         """The listed references, ranked by how well each explains this window of the query."""
         window = query.contrast[part.hops].reshape(-1, query.contrast.shape[2])
-        listed = {number: features[number] for number in part.listed}
-        frames = self._correlated(query) * query.contrast.shape[1]
-        asked = max(round(frames / self.ranking.patience), 1)
-        found = self.correlator.compare(window, listed, asked=asked)
+        found = self.correlator.compare(window, part.features, asked=part.asked)
         tracks = self.references.tracks(found)
-        sure = self._confidences(list(found.values()), (part.hops.stop - part.hops.start) * query.hop)
+        sure = self._confidences(list(found.values()), (part.hops.stop - part.hops.start) * query.hop, part.among)
         matches = []
         for place, ((n, one), c) in enumerate(zip(found.items(), sure, strict=True)):
             match = Match(reference=tracks[n], score=one.score, confidence=c, occurrences=())
             if self.enough(match) or (alone and place == 0):
-                match = replace(match, occurrences=self.correlator.explain(window, listed[n], one).occurrences)
+                features = part.features[n] if part.whole else self.references.features([n])[n]
+                match = replace(match, occurrences=self.correlator.explain(window, features, one).occurrences)
             matches.append(windows.later(match, part.hops.start * query.hop))
         return tuple(matches)
 
-    def _confidences(self, explained: Sequence[Explanation], seconds: float) -> Sequence[float | None]:
-        """Of each reference compared with a window that long."""
+    def _confidences(self, explained: Sequence[Explanation], seconds: float, among: int) -> Sequence[float | None]:
+        """Of each reference compared with a window that long, chosen from so many."""
         if self.calibration is None or not explained:
             return [None] * len(explained)
-        evidence = confidence.of_ranking([found.score for found in explained], seconds=seconds)
+        evidence = confidence.of_ranking([found.score for found in explained], seconds=seconds, listed=among)
         return self.calibration.confidences(evidence).tolist()
 
     def _windows(self, query: Encoding) -> list[slice]:
         ranking, hops = self.ranking, len(query.contrast)
         whole, window, overlap = (round(s / query.hop) for s in (ranking.whole, ranking.window, ranking.overlap))
         return windows.cut(hops, longest=whole if hops <= whole else window, overlap=overlap)
-
-    def _correlated(self, query: Encoding) -> int:
-        """Hops of the query that are correlated; what windows share counts in each."""
-        return sum(window.stop - window.start for window in self._windows(query))
 
     def _top(self, query: Encoding) -> int:
         """How many matches are returned at most."""
@@ -269,12 +226,3 @@ class Searcher:
     @staticmethod
     def _duration(query: Encoding) -> float:
         return float(query.starts[-1] + query.segment_duration) if len(query) else 0.0
-
-
-def _by_similarity(candidates: Candidates, asked: NDArray[np.int64]) -> Scored:
-    """`asked`: hops of the query segments that were asked for."""
-    return Scored(
-        query_indices=asked[candidates.query_rows],
-        segment_ids=candidates.segment_ids,
-        scores=candidates.similarities,
-    )

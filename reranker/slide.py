@@ -6,9 +6,10 @@ same and take three times as long (benchmarks/correlate.py).
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -57,27 +58,37 @@ class Asked:
 
 
 class Held:
-    """A reference, with what every comparison needs of it."""
+    """References side by side, with what every comparison needs of them."""
 
-    def __init__(self, frames: Tensor, lines: Lines) -> None:
-        """`frames`: (frames, bins)."""
-        padded = pad(frames, (0, 0, 0, lines.reach))
+    def __init__(self, references: Sequence[Tensor], lines: Lines) -> None:
+        """`references`: (frames, bins) each, one or more."""
+        apart = [pad(frames, (0, 0, 0, 1)) for frames in references]  # a rounded line may end a frame later
+        padded = pad(torch.cat(apart), (0, 0, 0, lines.reach))
+        lengths = np.array([len(frames) for frames in references])
         self.frames = padded.T.contiguous()  # (bins, places)
-        self.places = [np.maximum(len(frames) - span * lines.lengths + 1, 0) for span in SPANS]  # per span: (tempi,)
-        self.scales = _scales(padded.square().sum(1).numpy(), lines.offsets, lines.lengths, *self.places)
+        self.starts = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])  # (references,) place of the first frame
+        # per span: (references, tempi) how many places a line may begin at
+        self.places = [np.maximum(lengths[:, None] - span * lines.lengths + 1, 0) for span in SPANS]
+        energy = padded.square().sum(1).numpy()
+        self.scales = _scales(energy, lines.offsets, lines.lengths, self.starts, *self.places)
+
+    def __len__(self) -> int:
+        return len(self.starts)
 
 
 def highest(asked: Asked, held: list[Held], lines: Lines) -> NDArray[np.float32]:
     """(pieces, spans, tempi, transpositions, references): highest cosine anywhere; -1 where a span does not fit."""
     tempi, transpositions = len(lines.lengths), len(asked.frames)
-    peaks = np.full((len(held), transpositions, asked.pieces, len(SPANS), tempi), _NOWHERE, np.float32)
+    ends = np.cumsum([0, *map(len, held)])
+    peaks = np.full((ends[-1], transpositions, asked.pieces, len(SPANS), tempi), _NOWHERE, np.float32)
     with _one_core_each() as pool:
         waiting: deque[Future] = deque()
-        for i, reference in enumerate(held):
+        for references, (begin, end) in zip(held, pairwise(ends)):
             for first in range(0, asked.pieces, _AT_ONCE):
                 chosen = slice(first * lines.piece, (first + _AT_ONCE + SPANS[-1] - 1) * lines.piece)
                 for j in range(transpositions):
-                    waiting.append(pool.submit(_fill, asked.frames[j, chosen], reference, lines, peaks[i, j, first:]))
+                    out = peaks[begin:end, j, first:]
+                    waiting.append(pool.submit(_fill, asked.frames[j, chosen], references, lines, out))
                     while len(waiting) > _WAITING:
                         waiting.popleft().result()
         for future in waiting:
@@ -99,13 +110,13 @@ def _one_core_each() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)  # a new thread begins with what any thread has set last
 
 
-def _fill(frames: Tensor, reference: Held, lines: Lines, out: NDArray[np.float32]) -> None:
-    """Fill out (pieces, 2, tempi) as far as there are `frames` of the query, (frames, bins)."""
-    products = (frames @ reference.frames).numpy()
+def _fill(frames: Tensor, held: Held, lines: Lines, out: NDArray[np.float32]) -> None:
+    """Fill out (references, pieces, 2, tempi) as far as there are `frames` of the query, (frames, bins)."""
+    products = (frames @ held.frames).numpy()
     products = products.reshape(-1, lines.piece, products.shape[1])
     # The last piece is there for the span that the one before it begins; its own values come next time.
-    out = out[: len(products)]
-    _highest(products, lines.offsets, lines.lengths, *reference.scales, *reference.places, out)
+    out = out[:, : len(products)]
+    _highest(products, lines.offsets, lines.lengths, held.starts, *held.scales, *held.places, out)
 
 
 def _scaled(peaks: NDArray[np.float32], asked: Asked) -> NDArray[np.float32]:
@@ -125,8 +136,8 @@ def _lowered(frames: Tensor, semitones: int) -> Tensor:
 
 
 @njit(nogil=True, cache=True)
-def _scales(energy, offsets, lengths, places, places_of_two):
-    """Of one piece and of two, (tempi, places) each: one over the norms of the patches at the first `places`, else 0.
+def _scales(energy, offsets, lengths, starts, places, places_of_two):
+    """Of one piece and of two, (tempi, places) each: one over the norms of the patches where a line may begin, else 0.
 
     A patch is what a line meets, frames twice where it is slow: were each counted once, a single stroke in silence
     would be like everything at a slow tempo.
@@ -134,15 +145,17 @@ def _scales(energy, offsets, lengths, places, places_of_two):
     tempi, width = len(lengths), len(energy)
     of_one, of_two = np.zeros((tempi, width), np.float32), np.zeros((tempi, width), np.float32)
     sums = np.empty(width, np.float32)
-    for i in range(tempi):
-        if places[i] > 0:
-            sums[:] = 0
-            met = sums[: places[i]]
-            for offset in offsets[i]:
-                met += energy[offset : offset + places[i]]
-            _inverse(met, of_one[i, : places[i]])
-            if places_of_two[i] > 0:
-                _inverse(met[: places_of_two[i]] + met[lengths[i] :][: places_of_two[i]], of_two[i, : places_of_two[i]])
+    for r in range(len(starts)):
+        for i in range(tempi):
+            one, two, first = places[r, i], places_of_two[r, i], starts[r]
+            if one > 0:
+                sums[:one] = 0
+                met = sums[:one]
+                for offset in offsets[i]:
+                    met += energy[first + offset : first + offset + one]
+                _inverse(met, of_one[i, first : first + one])
+                if two > 0:
+                    _inverse(met[:two] + met[lengths[i] :][:two], of_two[i, first : first + two])
     return of_one, of_two
 
 
@@ -155,8 +168,8 @@ def _inverse(energy, out):
 
 
 @njit(nogil=True, cache=True)
-def _highest(products, offsets, lengths, scales, scales_of_two, places, places_of_two, out):
-    """Fill out (pieces, 2, tempi) from products (pieces, frames of a piece, places of the reference)."""
+def _highest(products, offsets, lengths, starts, scales, scales_of_two, places, places_of_two, out):
+    """Fill out (references, pieces, 2, tempi) from products (pieces, frames of a piece, places)."""
     pieces, frames, width = products.shape
     tempi = len(lengths)
     before, sums = np.zeros((tempi, width), np.float32), np.zeros((tempi, width), np.float32)
@@ -168,12 +181,13 @@ def _highest(products, offsets, lengths, scales, scales_of_two, places, places_o
                 if high > low:
                     _along(sums[i, low:high], products[p], offsets[i], low, high)
         for i in range(tempi):
-            if places[i] > 0:
-                out[p, 0, i] = _largest(sums[i], nothing, scales[i], room[: places[i]])
-            if p > 0 and places_of_two[i] > 0:
-                out[p - 1, 1, i] = _largest(
-                    before[i], sums[i, lengths[i] :], scales_of_two[i], room[: places_of_two[i]]
-                )
+            for r in range(len(starts)):
+                first, one, two = starts[r], places[r, i], places_of_two[r, i]
+                if one > 0:
+                    out[r, p, 0, i] = _largest(sums[i, first:], nothing, scales[i, first:], room[:one])
+                if p > 0 and two > 0:
+                    second = sums[i, first + lengths[i] :]
+                    out[r, p - 1, 1, i] = _largest(before[i, first:], second, scales_of_two[i, first:], room[:two])
         before, sums = sums, before
 
 

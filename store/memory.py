@@ -73,8 +73,12 @@ class MemoryNodes:
 
     def contrast(self, track: int, rows: int) -> NDArray[np.uint8]:
         """Contrast features of a stored track (rows, frames of a hop, semitones)."""
-        found = [self._contrast.get(number, self._silence) for number in _ids(track, rows)]
-        return np.array(found, np.uint8).reshape(rows, *self._silence.shape)
+        return self.contrast_of(_ids(track, rows))
+
+    def contrast_of(self, ids: ArrayLike) -> NDArray[np.uint8]:
+        """The same of any hops; zeros where there are none."""
+        found = [self._contrast.get(number, self._silence) for number in np.asarray(ids).tolist()]
+        return np.array(found, np.uint8).reshape(len(found), *self._silence.shape)
 
     def fingerprints(self, track: int, rows: int) -> Written:
         """Fingerprints of a stored track."""

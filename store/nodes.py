@@ -110,6 +110,10 @@ class Nodes:
         """Contrast features of a stored track (rows, frames of a hop, semitones)."""
         return self._track("contrast", track, rows)
 
+    def contrast_of(self, ids: ArrayLike) -> NDArray[np.uint8]:
+        """Contrast features (hops, frames of a hop, semitones) of any hops in any order; zeros where there are none."""
+        return self._rows("contrast", ids)
+
     def fingerprints(self, track: int, rows: int) -> Written:
         """What Milvus needs of a stored track; silent segments are left out."""
         kept = self._track("fingerprints", track, rows)

@@ -98,6 +98,22 @@ class Stored:
                 )
         return {number: rows.reshape(-1, self.identity.semitones) for number, rows in found.items()}
 
+    def stretches(self, numbers: ArrayLike, firsts: ArrayLike, *, hops: int) -> NDArray[np.uint8]:
+        """Contrast features (stretches, frames, semitones) of so many hops of each track, from its hop `firsts` on.
+
+        Or from the nearest hop from which as many lie in the track; of a shorter one all, and zeros behind.
+        """
+        numbers = np.asarray(numbers, np.int64)
+        lengths = self._lengths(numbers)
+        begins = np.maximum(np.minimum(np.asarray(firsts, np.int64), lengths - hops), 0)
+        places = begins[:, None] + np.arange(hops)
+        inside = places < lengths[:, None]
+        frames, semitones = self.identity.contrast_frames, self.identity.semitones
+        found = np.zeros((*places.shape, frames, semitones), np.uint8)
+        owners = np.broadcast_to(numbers[:, None], places.shape)
+        found[inside] = self._nodes.contrast_of(segment_id(owners[inside], places[inside]))
+        return found.reshape(len(found), hops * frames, semitones)
+
     def tracks(self, numbers: Iterable[int]) -> dict[int, Track]:
         """Tracks by number; LookupError where one is unknown."""
         wanted = {int(number) for number in numbers}

@@ -121,7 +121,7 @@ def test_a_wrong_reference_goes_first_among_equal_scores(benchmark):
 
     asked = benchmark.queries[1]
     answer = Answer(query=asked.id, excerpt=None, response=given.ask(asked))
-    ranked = calibration._ranked(asked, answer, full="Q001", relatives={"T001", "T004"})
+    ranked = calibration._ranked(asked, answer, full="Q001", listed=15, relatives={"T001", "T004"})
     assert ranked.right == (False,) * 14 + (True,)
     assert sum(ranked.related) == 2
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def how(tmp_path, **changes):
 
     given = dict(
         settings=Settings(data=tmp_path), benchmarks=(OwnSettings(seed=0), OwnSettings(seed=1)),
-        out=tmp_path / "calibration.json", cache=tmp_path / "cache", lengths=(3.0,),
+        out=tmp_path / "calibration.json", cache=tmp_path / "cache", lengths=(3.0,), long=None,
         command="asid calibrate m",
     )  # fmt: skip
     return Calibrating(**given | changes)
@@ -99,6 +100,28 @@ def test_a_calibration_is_fitted_over_all_seeds_written_and_told(rendered, tmp_p
     assert "1.00% false alarms" not in text
     calibrate_own(sources, how(tmp_path))
     assert rendered.asked == 120  # nothing is asked twice
+
+
+def test_windows_of_long_queries_are_asked_in_a_part_of_the_time_and_calibrated_too(rendered, tmp_path, monkeypatch):
+    from flows import calibrate
+
+    made = {}
+
+    def neural(folder, **given):
+        made[given["about"]] = given
+        return rendered
+
+    monkeypatch.setattr(calibrate, "Neural", neural)
+    monkeypatch.setattr(calibrate.assembly, "encoder", lambda settings: SimpleNamespace(contrast=(8, 85)))
+    sources, given = OwnSources(music=Music(path=tmp_path)), how(tmp_path, long=180.0)
+    fitted = calibrate.calibrate_own(sources, given)
+    assert rendered.asked == 2 * (30 + 30 + 30)  # whole, excerpts, as windows
+    assert (fitted.measured["queries"], fitted.provenance["long"]) == (60, 180.0)
+    assert len(fitted.false) == 60
+    window = made["the product, as it searches windows of 180 s"]
+    assert window["ranking"] == replace(Ranking(), effort=Ranking.effort / 12, listing=round(20_000 / 9))
+    assert window["correlator"].correlation == replace(Correlation(), effort=Correlation.effort / 12)
+    assert calibrate.as_window(how(tmp_path, long=40.0)) is None  # such a query is no window's
 
 
 def test_impossible_requests_are_refused_before_anything_is_done(tmp_path):

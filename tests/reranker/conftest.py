@@ -1,6 +1,7 @@
 """A small encoder with random weights and stems of six artists, for training and searching in a moment."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +126,22 @@ def excerpt():
         return cut
 
     return excerpt
+
+
+@pytest.fixture(scope="session")
+def songs(music):
+    """``songs(folder, count=, seconds=)``: the shipped encoder, which has contrast features, and a store of songs."""
+
+    def songs(folder: Path, *, count: int, seconds: int) -> tuple[Encoder, MemoryReferences]:
+        encoder = Encoder()
+        shapes = dict(nodes=encoder.nodes, channels=encoder.channels, dimensions=encoder.dimensions)
+        grid = dict(hop=encoder.grid.hop, segment_duration=encoder.grid.duration)
+        store = MemoryReferences(digest=encoder.digest, **shapes, **grid, contrast=encoder.contrast)
+        paths = [folder / f"song {number}.wav" for number in range(count)]
+        for number, path in enumerate(paths):
+            soundfile.write(path, music(number, seconds), RATE)
+        for pending in store.plan(paths).pending:
+            store.add(pending, encoder.blocks(pending.path), duration=float(seconds), title=pending.path.stem)
+        return encoder, store
+
+    return songs

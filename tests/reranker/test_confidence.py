@@ -37,6 +37,7 @@ def test_the_rival_is_the_second_best_of_the_others_or_the_only_one():
     assert [r.rival for r in confidence.of_ranking([4.0, 4.0], seconds=1.0)] == [4.0, 4.0]
     assert confidence.of_ranking([4.0], seconds=1.0)[0].rival is None
     assert confidence.of_ranking([], seconds=1.0) == ()
+    assert [r.listed for r in confidence.of_ranking([4.0, 3.0], seconds=1.0, listed=900)] == [900, 900]
 
 
 def test_two_samples_of_one_query_do_not_speak_against_each_other():
@@ -110,7 +111,6 @@ def test_it_tells_where_it_extrapolates():
         {"rival": math.inf},
         {"seconds": 0.0},
         {"listed": 0},
-        {"rival": None},
         {"listed": 1},
     ],
 )

@@ -7,14 +7,11 @@ import pytest
 import soundfile
 import soxr
 
-from encoder.encode import Encoder
 from reranker import confidence
 from reranker.confidence import Calibration, CalibrationError, Model
 from reranker.correlate import Correlation, Correlator, Explanation
-from reranker.rank import Ranking, Scored, by_best, within
+from reranker.rank import Ranking, within
 from reranker.search import Searcher
-from store.memory import MemoryReferences
-from store.segment_ids import segment_id
 
 RATE = 16_000
 
@@ -23,22 +20,8 @@ def titles(answer):
     return [match.reference.title for match in answer.matches]
 
 
-def songs(folder, music, *, count, seconds):
-    """The shipped encoder, whose front end has contrast features, and a store of so many songs."""
-    encoder = Encoder()
-    shapes = dict(nodes=encoder.nodes, channels=encoder.channels, dimensions=encoder.dimensions)
-    grid = dict(hop=encoder.grid.hop, segment_duration=encoder.grid.duration)
-    store = MemoryReferences(digest=encoder.digest, **shapes, **grid, contrast=encoder.contrast)
-    paths = [folder / f"song {number}.wav" for number in range(count)]
-    for number, path in enumerate(paths):
-        soundfile.write(path, music(number, seconds), RATE)
-    for pending in store.plan(paths).pending:
-        store.add(pending, encoder.blocks(pending.path), duration=float(seconds), title=pending.path.stem)
-    return encoder, store
-
-
-def test_correlation_finds_a_sample_played_faster_under_other_music_and_tells_how(music, tmp_path):
-    encoder, store = songs(tmp_path, music, count=3, seconds=30)
+def test_correlation_finds_a_sample_played_faster_under_other_music_and_tells_how(songs, music, tmp_path):
+    encoder, store = songs(tmp_path, count=3, seconds=30)
     ratio = 2 ** (1 / 12)  # a semitone higher, as a record played too fast
     faster = soxr.resample(music(1, 30)[8 * RATE : 18 * RATE], RATE * ratio, RATE)
     query = 0.5 * music(7, 16)
@@ -112,14 +95,6 @@ def test_long_references_leave_time_for_fewer():
     assert within([], 250, least=5) == 0
 
 
-def test_the_short_list_begins_with_the_best_single_candidates():
-    ids = segment_id(np.array([1, 1, 2, 3]), np.array([0, 5, 0, 9]))
-    scored = Scored(
-        query_indices=np.zeros(4, np.int64), segment_ids=ids, scores=np.array([0.5, 0.9, 0.8, 0.9], np.float32)
-    )
-    assert by_best(scored) == [1, 3, 2]  # 0.9 and 0.9, by number; 2 has 0.8
-
-
 class Explains:
     """A correlator whose scores are stated by track number."""
 
@@ -174,33 +149,6 @@ def test_a_calibration_gives_confidences_and_decides_what_is_told(contrasted, st
     assert (nothing.matches, nothing.false_alarms) == ((), pytest.approx(0.01))
 
 
-def test_all_are_compared_where_those_that_may_be_found_are_few_enough(contrasted, stored, monkeypatch, excerpt):
-    encoder, store, (one, two, three) = contrasted
-    ranking = Ranking(shortlist=2, effort=1.0)
-    searcher = Searcher(encoder, store, None, ranking, correlator=Explains({one: 5.0, two: 4.0, three: 3.0}))
-    query = encoder.encode(excerpt(stored[0], 0, 20))
-    assert len(searcher.matches(query)) == 2  # three are too many, so candidates choose
-    monkeypatch.setattr(store, "candidates", None)
-    assert [m.reference.number for m in searcher.matches(query, exclude=[one])] == [two, three]
-
-
-def test_few_segments_of_a_query_ask_for_many_candidates_to_make_the_list(contrasted, stored, monkeypatch, excerpt):
-    encoder, store, numbers = contrasted
-    asked, candidates = [], store.candidates
-
-    def asking(fingerprints, **how):
-        asked.append((len(fingerprints), how))
-        return candidates(fingerprints, **how)
-
-    monkeypatch.setattr(store, "candidates", asking)
-    query = encoder.encode(excerpt(stored[0], 0, 20))
-    scores = Explains(dict.fromkeys(numbers, 1.0))
-    ranking = Ranking(shortlist=2, effort=1.0, every=4, listing=100)
-    Searcher(encoder, store, None, ranking, correlator=scores).matches(query)
-    rows = -(-len(query) // 4)
-    assert asked == [(rows, {"limit": 100 // rows, "exclude_tracks": (), "exact": False})]
-
-
 def test_silence_samples_nothing_whatever_is_like_it(contrasted, stored):
     encoder, store, (one, two, three) = contrasted
     silence = stored[0].with_name("silence.wav")
@@ -230,8 +178,8 @@ def test_a_calibration_of_other_scores_or_too_few_queries_is_refused(contrasted)
         Ranking(false_alarms=0)
 
 
-def test_a_long_query_is_searched_window_by_window_and_each_sample_is_told_at_its_place(music, tmp_path):
-    encoder, store = songs(tmp_path, music, count=4, seconds=20)
+def test_a_long_query_is_searched_window_by_window_and_each_sample_is_told_at_its_place(songs, music, tmp_path):
+    encoder, store = songs(tmp_path, count=4, seconds=20)
     query = 0.4 * music(9, 100)
     for number, at in ((1, 10), (2, 35), (1, 80)):  # the second lies where the first two windows of 40 s meet
         query[at * RATE : (at + 8) * RATE] += music(number, 20)[6 * RATE : 14 * RATE]
@@ -247,8 +195,8 @@ def test_a_long_query_is_searched_window_by_window_and_each_sample_is_told_at_it
     assert places["song 2"] == [pytest.approx((35, 43), abs=1.0)]
 
 
-def test_an_excerpt_and_nothing_else_is_the_same_recording_and_no_sample(music, tmp_path):
-    encoder, store = songs(tmp_path, music, count=3, seconds=30)
+def test_an_excerpt_and_nothing_else_is_the_same_recording_and_no_sample(songs, music, tmp_path):
+    encoder, store = songs(tmp_path, count=3, seconds=30)
     searcher = Searcher(encoder, store, None, correlator=Correlator())
     soundfile.write(tmp_path / "quiet.wav", 0.2 * music(1, 30)[7 * RATE : 19 * RATE], RATE)
     answer = searcher(tmp_path / "quiet.wav")

@@ -35,12 +35,17 @@ def by_hand(query, reference, *, piece, span, first, ratio, semitones):
     return best
 
 
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("piece", [4, 6])  # whole groups of four frames, and two frames over
-def test_the_highest_cosines_are_those_found_frame_by_frame(piece, monkeypatch):
+def test_the_highest_cosines_are_those_found_frame_by_frame(piece, beside, monkeypatch):
     monkeypatch.setattr(slide, "_AT_ONCE", 2)  # so that pieces come in several portions
     query, references = frames(5 * piece + 1, seed=1), [frames(70, seed=2), frames(41, seed=3)]
     lines = Lines(TEMPI, piece)
-    found = highest(Asked(query, TRANSPOSITIONS, piece), [Held(r, lines) for r in references], lines)
+    found = highest(
+        Asked(query, TRANSPOSITIONS, piece),
+        [Held(references, lines)] if beside else [Held([r], lines) for r in references],
+        lines,
+    )
     assert found.shape == (5, 2, 3, 3, 2)
     for (p, k, i, j, r), value in np.ndenumerate(found):
         if k == 1 and p == 4:
@@ -57,13 +62,13 @@ def test_a_stroke_that_a_slow_line_meets_twice_is_no_more_than_equal():
     twice = int(np.flatnonzero(np.diff(lines.offsets[0]) == 0)[0])
     stroke, query = torch.zeros(40, 12), torch.zeros(8, 12)
     stroke[20] = query[twice] = query[twice + 1] = torch.arange(12.0)
-    found = highest(Asked(query, np.array([0]), 8), [Held(stroke, lines)], lines)
+    found = highest(Asked(query, np.array([0]), 8), [Held([stroke], lines)], lines)
     assert found[0, 0, 0, 0, 0] == pytest.approx(1)  # and not the root of two
 
 
 def test_a_span_longer_than_the_reference_is_nowhere():
     lines = Lines(np.array([1.0]), 8)
-    found = highest(Asked(frames(24), np.array([0]), 8), [Held(frames(12, seed=1), lines)], lines)
+    found = highest(Asked(frames(24), np.array([0]), 8), [Held([frames(12, seed=1)], lines)], lines)
     assert (found[:, 0] > -1).all()
     assert (found[:, 1] == -1).all()
 
@@ -72,7 +77,7 @@ def test_threads_are_as_many_as_before_here_and_in_new_ones():
     before, lines = torch.get_num_threads(), Lines(np.array([1.0]), 4)
     torch.set_num_threads(2)
     try:
-        highest(Asked(torch.rand(12, 10), np.array([0]), 4), [Held(torch.rand(30, 10), lines)], lines)
+        highest(Asked(torch.rand(12, 10), np.array([0]), 4), [Held([torch.rand(30, 10)], lines)], lines)
         with ThreadPoolExecutor(1) as pool:
             assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (2, 2)
     finally:

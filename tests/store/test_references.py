@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from encoder.encoding import Encoding
+from store.memory import MemoryReferences
 from store.references import MissingNodeMatrix
 from store.segment_ids import index_of, segment_id, track_of
 
@@ -241,3 +242,23 @@ def test_sizes_are_told_for_each_part(references, files, encode):
 def test_an_encoder_without_contrast_features_has_none_to_give(references, files, encode):
     (track,) = add_all(references, files(1), [[encode(1, range(3))]])
     assert references.features([track.number]) == {}
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_stretches_of_tracks_lie_inside_them_and_short_ones_end_in_silence(
+    kind, open_references, shapes, files, encode
+):
+    if kind == "memory":
+        references = MemoryReferences(digest="0123456789abcdef", **shapes, contrast=(2, 5))
+    else:
+        references = open_references(contrast=(2, 5))
+    rows = np.random.default_rng(0).integers(1, 255, (40, 2, 5)).astype(np.uint8)
+    blocks = [dataclasses.replace(encode(1, range(n)), contrast=rows[:n]) for n in (40, 6)]
+    long, short = (track.number for track in add_all(references, files(2), [[block] for block in blocks]))
+    found = references.stretches([long, short, long, long], [7, 2, -3, 38], hops=10).reshape(4, 10, 2, 5)
+    assert (found[0] == rows[7:17]).all()
+    assert (found[1, :6] == rows[:6]).all()
+    assert not found[1, 6:].any()
+    assert (found[2] == rows[:10]).all()
+    assert (found[3] == rows[30:]).all()
+    assert references.stretches([], [], hops=10).shape == (0, 20, 5)
