@@ -1,10 +1,10 @@
-"""How many right references a growing catalogue keeps off the short list: recall of the list over catalogue size.
+"""How many right references a growing catalogue keeps off the candidates: their recall over catalogue size.
 
     python -m benchmarks.growth CACHE/own-...      a benchmark that `asid evaluate own --cache CACHE` has rendered
 
-A query is right while its reference is on the short list that is correlated: among the best candidates of one of the
-segments that ask for them (Ranking.every, Ranking.listing), and with the references that have a better best candidate
-leaving time for it (Ranking.effort, Ranking.shortlist). Distractors are the fingerprints of the benchmark's own ones
+A query is right while its reference is among the best candidates of one of the segments that ask for them
+(Ranking.every, Ranking.listing), whose patches are then compared (reranker/patches.py): an upper bound of what is found,
+where a catalogue is not correlated whole. Distractors are the fingerprints of the benchmark's own ones
 and of the tracks of a stem cache (--pool, of other artists), first as they are, then again and again under noise
 (benchmarks/walks.py). How far such tiles act like music not heard before is put to the test: a tenth of the real
 distractors, tiled up to the number of all, beside all of them. Intervals are bootstrap 95 % over queries.
@@ -46,7 +46,6 @@ class Query:
     fingerprints: Fingerprints  # of the segments that ask for candidates
     best: NDArray[np.float32]  # (segments,), highest similarity to a segment of its reference
     limit: int  # candidates of each
-    reach: float  # segments of references that its short list has time for
 
 
 def main() -> None:
@@ -96,14 +95,8 @@ def _queries(benchmark: Benchmark, encoder: Encoder) -> Iterator[Query]:
         if query.sampled:
             asked = encoder.encode(query.path)
             own = np.concatenate([references[name] for name in sorted(query.relevant)])
-            asking, ranking = asked.fingerprints[:: Ranking.every], Ranking()
-            seconds = len(asked.contrast) * asked.hop
-            yield Query(
-                fingerprints=asking,
-                best=(asking @ own.T).max(axis=1),
-                limit=ranking.limit(len(asking)),
-                reach=ranking.reach(seconds) / asked.hop,
-            )
+            asking = asked.fingerprints[:: Ranking.every]
+            yield Query(fingerprints=asking, best=(asking @ own.T).max(axis=1), limit=Ranking().limit(len(asking)))
 
 
 def tiled(tracks: Sequence[Fingerprints], random: np.random.Generator) -> Iterator[Fingerprints]:
@@ -114,27 +107,19 @@ def tiled(tracks: Sequence[Fingerprints], random: np.random.Generator) -> Iterat
 def listed(
     queries: Sequence[Query], distractors: Iterator[Fingerprints], sizes: Sequence[int]
 ) -> dict[int, NDArray[np.bool_]]:
-    """Catalogue size in segments -> which queries have their reference on the short list."""
+    """Catalogue size in segments -> which queries have their reference among the candidates."""
     asked, best = (np.concatenate([getattr(q, name) for q in queries]) for name in ("fingerprints", "best"))
     starts = np.cumsum([0, *(len(query.best) for query in queries)])[:-1]
-    highest = np.maximum.reduceat(best, starts)  # of each query
     limits = np.repeat([query.limit for query in queries], [len(query.best) for query in queries])
     above = np.zeros(len(best), np.int64)
-    better = np.zeros((2, len(queries)), np.int64)  # references with a better best candidate, and their segments
     reached, found = 0, {}
     for size in sizes:
         while reached < size:
             block = _taken(distractors, min(_AT_ONCE, size - reached))
             similarities = asked @ np.concatenate(block).T
             above += (similarities > best[:, None]).sum(axis=1)
-            lengths = np.array([len(track) for track in block])
-            of_tracks = np.maximum.reduceat(similarities, np.cumsum([0, *lengths])[:-1], axis=1)
-            nearer = np.maximum.reduceat(of_tracks, starts) > highest[:, None]
-            better += nearer.sum(axis=1), nearer @ lengths
             reached += sum(map(len, block))
-        near = np.logical_or.reduceat(above < limits, starts)
-        fits = better[1] < [query.reach for query in queries]
-        found[reached] = near & (fits | (better[0] < Ranking.shortlist))
+        found[reached] = np.logical_or.reduceat(above < limits, starts)
     return found
 
 

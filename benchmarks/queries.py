@@ -86,12 +86,13 @@ def row(
 
 
 def correlated(config: Correlation, seconds: float, stored: References, ranking: Ranking) -> float:
-    """Operations of the products of frames: coarse ones of a long list, fine ones of the best of it."""
-    durations = [track.duration or 0.0 for track in stored.catalogue.tracks("stored")]
-    usual = float(np.mean(durations))
-    listed = min(sum(durations), max(ranking.reach(seconds), ranking.shortlist * usual))
-    fine = min(listed, max(config.effort / seconds, config.finest * usual))
-    compared = fine + (listed / config.coarse**2 if listed > fine else 0)  # seconds
+    """Operations of the products of frames: of all references, coarse and fine, or of stretches (without patches)."""
+    total = stored.counts().duration
+    if total <= ranking.reach(seconds):
+        fine = min(total, config.effort / seconds)
+        compared = fine + (total / config.coarse**2 if total > fine else 0)  # seconds
+    else:
+        compared = min(total, ranking.local / seconds)
     cells = compared * seconds / config.contrast.seconds**2
     return 2.0 * cells * len(config.transpositions) * stored.identity.semitones
 

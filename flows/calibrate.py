@@ -90,7 +90,8 @@ def as_window(how: Calibrating) -> Neural | None:
         return None
     windows = math.ceil((how.long - ranking.overlap) / (ranking.window - ranking.overlap))  # each has as much time
     listing = round(ranking.listing * ranking.window / how.long)  # what windows share is searched once
-    ranking = replace(ranking, effort=ranking.effort / windows, listing=max(listing, 1))
+    efforts = {name: getattr(ranking, name) / windows for name in ("effort", "local")}
+    ranking = replace(ranking, listing=max(listing, 1), **efforts)
     correlator = Correlator(replace(correlation, effort=correlation.effort / windows))
     return _peer(how, ranking, correlator, about=f"the product, as it searches windows of {how.long:g} s")
 

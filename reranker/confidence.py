@@ -241,7 +241,7 @@ def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: st
     if correlation is None:
         chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold", "consistent")}
         return chosen | {"reranker": classifier}
-    names = ("every", "listing", "shortlist", "stretch", "whole", "window", "overlap", "effort")
+    names = ("every", "listing", "shortlist", "stretch", "local", "whole", "window", "overlap", "effort")
     chosen = {name: getattr(ranking, name) for name in names}
     return json.loads(json.dumps(chosen | {"by": "correlation"} | {"correlation": asdict(correlation)}))
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from encoder.encoding import Encoding
 from reranker.correlate import NOISE, QUIETEST, Correlation, coarsened
@@ -78,11 +79,18 @@ def _surplus(mine: NDArray[np.uint8], patches: NDArray[np.uint8], config: Correl
     frames = coarsened(mine, coarse)
     if len(frames) < lines.piece:
         return np.zeros(len(patches), np.float32)
-    held = Held([coarsened(patch, coarse) for patch in patches], lines)
+    held = Held(_coarsened(patches, coarse).unbind(), lines)
     peaks = highest(Asked(frames, config.transpositions, lines.piece), [held], lines)
     over = _over(peaks, config.surplus)
     cells = np.square(over).sum(axis=(0, 1)) * config.belief[..., None]
     return cells.reshape(-1, len(patches)).max(axis=0)
+
+
+def _coarsened(patches: NDArray[np.uint8], count: int) -> Tensor:
+    """(patches, frames // count, bins): as `correlate.coarsened` makes each of them."""
+    kept = torch.from_numpy(patches[:, : patches.shape[1] // count * count])
+    means = kept.float().unflatten(1, (-1, count)).mean(2)
+    return means - means.mean(1, keepdim=True)
 
 
 def _over(peaks: NDArray[np.float32], least: float) -> NDArray[np.float32]:

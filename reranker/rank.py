@@ -98,7 +98,7 @@ class Ranking:
     candidates: int = 5  # per query segment
     wide: int = 50  # the same where a system ranks in a way of its own
     every: int = 4  # of so many query segments one asks for a short list: neighbours hear nearly the same
-    listing: int = 20_000  # candidates that make a short list, those of all query segments together
+    listing: int = 30_000  # candidates that make a short list, those of all query segments together
     threshold: float = 0.5  # score under which a candidate is rejected
     consistent: bool = False  # whether candidates on a line count more than scattered ones (reranker/align.py)
     # Score under which a match is not returned. Neighbouring segments overlap by seven eighths, so what is really there
@@ -106,6 +106,7 @@ class Ranking:
     minimum: float = 1.0
     shortlist: int = 20  # references up to which a catalogue is correlated whole, however little time there is
     stretch: float = 24.0  # seconds of a reference that are correlated where there is no time for all of all
+    local: float = 200_000.0  # seconds of query times seconds of such stretches up to which more of them are
     whole: float = 40.0  # seconds up to which a query is correlated at once; a longer one is cut into windows
     # Seconds of each, at most. Every window has a short list of its own: the shorter, the more references in all.
     window: float = 20.0

@@ -39,6 +39,7 @@ def parts(
         features = references.features(every)
         yield from (Part(hops=window, features=features, whole=True, among=len(every), asked=asked) for window in cut)
         return
+    asked = max(round(asked * correlation.effort / ranking.local), 1)
     among = references.counts().stored - len(exclude)
     best = patches.scored(query, wide(query, references, ranking, exclude=exclude), references, correlation)
     for window in cut:

@@ -62,8 +62,8 @@ class Held:
 
     def __init__(self, references: Sequence[Tensor], lines: Lines) -> None:
         """`references`: (frames, bins) each, one or more."""
-        apart = [pad(frames, (0, 0, 0, 1)) for frames in references]  # a rounded line may end a frame later
-        padded = pad(torch.cat(apart), (0, 0, 0, lines.reach))
+        between = references[0].new_zeros(1, references[0].shape[1])  # a rounded line may end a frame later
+        padded = pad(torch.cat([part for frames in references for part in (frames, between)]), (0, 0, 0, lines.reach))
         lengths = np.array([len(frames) for frames in references])
         self.frames = padded.T.contiguous()  # (bins, places)
         self.starts = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])  # (references,) place of the first frame

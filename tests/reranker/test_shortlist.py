@@ -1,5 +1,7 @@
 """Short list: what each window is correlated with, all references or stretches of the likeliest ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,8 +13,8 @@ from reranker.search import Searcher
 from store.segment_ids import segment_id
 
 RATE = 16_000
-SHORT = Ranking(shortlist=2, effort=1.0)  # no time for all of more than two references
-FEW = Correlation(effort=1.0, finest=2)
+SHORT = Ranking(shortlist=2, effort=1.0, local=1.0)  # no time for all of more than two references
+FEW = Correlation(finest=2)
 
 
 def test_the_references_with_the_best_single_candidates_come_first_each_with_that_candidate():
@@ -63,15 +65,15 @@ def test_else_stretches_around_the_best_patches_as_many_as_there_is_time_for(sam
     begin = next(at for at in range(len(whole)) if np.array_equal(whole[at : at + length], part.features[true]))
     assert begin * 0.064 < 42
     assert (begin + length) * 0.064 > 48
-    (more,) = parts(sampled, SHORT, Correlation(effort=20 * 24.5 * 3, finest=1))  # three stretches of 24 s and a little
+    (more,) = parts(sampled, replace(SHORT, local=20 * 24.5 * 3), FEW)  # time for three stretches of 24 s and a little
     assert len(more.features) == 3
-    (patient,) = parts(sampled, Ranking(shortlist=2, effort=1.0, quality="best"), Correlation(effort=20 * 8.2))
-    assert len(patient.features) == 5
+    (patient,) = parts(sampled, replace(SHORT, local=20 * 16.5, quality="best"), FEW)  # for six times 16.5 s
+    assert len(patient.features) == 4
 
 
 def test_what_is_found_in_a_stretch_has_its_places_in_the_whole_reference(sampled):
     encoder, store, path = sampled
-    searcher = Searcher(encoder, store, None, SHORT, correlator=Correlator(Correlation(finest=3, effort=1.0)))
+    searcher = Searcher(encoder, store, None, SHORT, correlator=Correlator(Correlation(finest=3)))
     best = searcher(path).matches[0]
     assert best.reference.title == "song 3"
     assert best.longest.query_span == pytest.approx((5, 15), abs=1)
@@ -87,6 +89,6 @@ def test_few_segments_of_a_query_ask_for_many_candidates(sampled, monkeypatch):
         return candidates(fingerprints, **how)
 
     monkeypatch.setattr(store, "candidates", asking)
-    parts(sampled, Ranking(shortlist=2, effort=1.0, every=4, listing=100), FEW)
+    parts(sampled, replace(SHORT, every=4, listing=100), FEW)
     rows = -(-len(encoder.encode(path)) // 4)
     assert asked == [(rows, {"limit": 100 // rows, "exclude_tracks": (), "exact": False})]
