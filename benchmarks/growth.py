@@ -3,8 +3,8 @@
     python -m benchmarks.growth CACHE/own-...      a benchmark that `asid evaluate own --cache CACHE` has rendered
 
 A query is right while its reference is among the best candidates of one of the segments that ask for them
-(Ranking.every, Ranking.listing), whose patches are then compared (reranker/patches.py): an upper bound of what is found,
-where a catalogue is not correlated whole. Distractors are the fingerprints of the benchmark's own ones
+(Ranking.every, Ranking.listing), whose patches are then compared (reranker/patches.py): an upper bound of what is
+found, where a catalogue is not correlated whole. Distractors are the fingerprints of the benchmark's own ones
 and of the tracks of a stem cache (--pool, of other artists), first as they are, then again and again under noise
 (benchmarks/walks.py). How far such tiles act like music not heard before is put to the test: a tenth of the real
 distractors, tiled up to the number of all, beside all of them. Intervals are bootstrap 95 % over queries.

@@ -102,6 +102,7 @@ class Stored:
         """Contrast features (stretches, frames, semitones) of so many hops of each track, from its hop `firsts` on.
 
         Or from the nearest hop from which as many lie in the track; of a shorter one all, and zeros behind.
+        MissingNodeMatrix as in `features`.
         """
         numbers = np.asarray(numbers, np.int64)
         lengths = self._lengths(numbers)
@@ -112,6 +113,7 @@ class Stored:
         found = np.zeros((*places.shape, frames, semitones), np.uint8)
         owners = np.broadcast_to(numbers[:, None], places.shape)
         found[inside] = self._nodes.contrast_of(segment_id(owners[inside], places[inside]))
+        self.features(numbers[~found.any(axis=(1, 2, 3))].tolist())  # silence, or a track that has lost all it had
         return found.reshape(len(found), hops * frames, semitones)
 
     def tracks(self, numbers: Iterable[int]) -> dict[int, Track]:

@@ -262,3 +262,6 @@ def test_stretches_of_tracks_lie_inside_them_and_short_ones_end_in_silence(
     assert (found[2] == rows[:10]).all()
     assert (found[3] == rows[30:]).all()
     assert references.stretches([], [], hops=10).shape == (0, 20, 5)
+    references._nodes.clear(long)
+    with pytest.raises(MissingNodeMatrix, match=f"track {long} .* has no contrast features"):
+        references.stretches([short, long], [0, 5], hops=3)
