@@ -92,3 +92,17 @@ def test_few_segments_of_a_query_ask_for_many_candidates(sampled, monkeypatch):
     parts(sampled, replace(SHORT, every=4, listing=100), FEW)
     rows = -(-len(encoder.encode(path)) // 4)
     assert asked == [(rows, {"limit": 100 // rows, "exclude_tracks": (), "exact": False})]
+
+
+def test_a_window_of_silence_is_compared_with_nothing(sampled, tmp_path):
+    encoder, store, path = sampled
+    wave, _ = soundfile.read(path, dtype="float32")
+    soundfile.write(tmp_path / "half silent.wav", np.concatenate([wave, np.zeros(40 * RATE, np.float32)]), RATE)
+    query = encoder.encode(tmp_path / "half silent.wav")
+    half = len(query.contrast) // 2
+    cut = [slice(0, half), slice(half, 2 * half)]
+    first, second = shortlist.parts(query, cut, store, SHORT, FEW)
+    assert len(first.features) == 2
+    assert second.features == {}
+    searcher = Searcher(encoder, store, None, SHORT, correlator=Correlator(FEW))
+    assert searcher(tmp_path / "half silent.wav").matches[0].reference.title == "song 3"
