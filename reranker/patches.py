@@ -18,7 +18,7 @@ from torch import Tensor
 from encoder.encoding import Encoding
 from reranker.correlate import NOISE, QUIETEST, Correlation, coarsened
 from reranker.rank import Scored
-from reranker.slide import Asked, Held, Lines, highest
+from reranker.slide import Asked, Held, Lines, highest, one_core_each
 from store.reading import Stored
 from store.segment_ids import index_of, track_of
 
@@ -36,10 +36,15 @@ def scored(query: Encoding, candidates: Scored, references: Stored, correlation:
     config = replace(correlation, tempo_step=_COARSER * correlation.tempo_step)
     scores = np.zeros(len(kept.scores), np.float32)
     before, after = _hops(REFERENCE, query.hop)
-    for rows in _by_query_segment(kept):
-        ids = kept.segment_ids[rows]
-        patches = references.stretches(track_of(ids), index_of(ids) - before, hops=before + after)
-        scores[rows] = _surplus(_around(query, int(kept.query_indices[rows[0]])), patches, config)
+    with one_core_each() as pool:
+        waiting = []
+        for rows in _by_query_segment(kept):
+            ids = kept.segment_ids[rows]
+            patches = references.stretches(track_of(ids), index_of(ids) - before, hops=before + after)
+            mine = _around(query, int(kept.query_indices[rows[0]]))
+            waiting.append((rows, pool.submit(_surplus, mine, patches, config)))
+        for rows, future in waiting:
+            scores[rows] = future.result()
     return replace(kept, scores=scores)
 
 

@@ -81,7 +81,7 @@ def highest(asked: Asked, held: list[Held], lines: Lines) -> NDArray[np.float32]
     tempi, transpositions = len(lines.lengths), len(asked.frames)
     ends = np.cumsum([0, *map(len, held)])
     peaks = np.full((ends[-1], transpositions, asked.pieces, len(SPANS), tempi), _NOWHERE, np.float32)
-    with _one_core_each() as pool:
+    with one_core_each() as pool:
         waiting: deque[Future] = deque()
         for references, (begin, end) in zip(held, pairwise(ends)):
             for first in range(0, asked.pieces, _AT_ONCE):
@@ -97,7 +97,7 @@ def highest(asked: Asked, held: list[Held], lines: Lines) -> NDArray[np.float32]
 
 
 @contextmanager
-def _one_core_each() -> Iterator[ThreadPoolExecutor]:
+def one_core_each() -> Iterator[ThreadPoolExecutor]:
     """As many workers as this thread has threads for a matrix product, each with one.
 
     Products of one reference are small: threads that share one wait for each other most of the time.
