@@ -129,6 +129,8 @@ class Ranking:
                 f"ranking: overlap, window, whole are {self.overlap}, {self.window}, {self.whole} s, expected "
                 "0 <= overlap < window <= whole"
             )
+        if min(self.stretch, self.local) <= 0:
+            raise ValueError(f"ranking: stretch, local are {self.stretch}, {self.local}, expected more than 0 s each")
         for name in ("candidates", "wide", "every", "listing", "shortlist", "top"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"ranking: {name} is {getattr(self, name)}, expected 1 or more")
