@@ -1,7 +1,7 @@
 """Whole queries against a catalogue of your own: seconds by length and by ranking, side by side in one run.
 
     asid ingest MUSIC --data DIR
-    python -m benchmarks.queries --data DIR [--seconds 20 180]
+    python -m benchmarks.queries --data DIR [--seconds 20 180] [--quality best]
 
 Queries are stored recordings laid end to end, a fifth faster and with noise 12 dB below them, so that every stage has
 its work: encode, candidates, correlation, places. The limit is what encoding's and correlation's products would cost at
@@ -28,7 +28,7 @@ from encoder.encode import Encoder
 from flows import assembly
 from flows.settings import Settings
 from reranker.correlate import Correlation
-from reranker.rank import Ranking
+from reranker.rank import PATIENCE, Ranking
 from store.references import References
 
 RANKED_BY = ("similarity", "reranker", "correlation")
@@ -39,10 +39,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", type=Path, required=True, help="a catalogue that holds music")
     arguments.add_argument("--seconds", type=float, nargs="+", default=[20.0, 180.0], help="lengths of the queries")
+    arguments.add_argument("--quality", choices=list(PATIENCE), default="fast")
     arguments.add_argument("--rounds", type=int, default=3, help="of which the median is told")
     arguments.add_argument("--seed", type=int, default=0)
     given = arguments.parse_args()
-    settings = Settings(data=given.data)
+    settings = Settings(data=given.data, ranking=Ranking(quality=given.quality))
     encoder = assembly.encoder(settings)
     with assembly.references(settings, encoder, read_only=True) as stored, tempfile.TemporaryDirectory() as folder:
         counts = stored.counts()
@@ -86,13 +87,13 @@ def row(
 
 
 def correlated(config: Correlation, seconds: float, stored: References, ranking: Ranking) -> float:
-    """Operations of the products of frames: of all references, coarse and fine, or of stretches (without patches)."""
+    """Operations of the products of frames: of all references, coarse and fine, or of stretches, fine."""
     total = stored.counts().duration
     if total <= ranking.reach(seconds):
-        fine = min(total, config.effort / seconds)
+        fine = min(total, config.effort * ranking.patience / seconds)
         compared = fine + (total / config.coarse**2 if total > fine else 0)  # seconds
     else:
-        compared = min(total, ranking.local / seconds)
+        compared = min(total, ranking.patience * ranking.local / seconds)
     cells = compared * seconds / config.contrast.seconds**2
     return 2.0 * cells * len(config.transpositions) * stored.identity.semitones
 

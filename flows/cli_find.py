@@ -37,7 +37,7 @@ def _no_file(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--quality",
     type=click.Choice(["fast", "best"]),
-    help="best: correlate six times as many references, where the catalogue has them.  [default: fast]",
+    help="best: look through more references, three times as long, where the catalogue is large.  [default: fast]",
 )
 @click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
 @click.option(

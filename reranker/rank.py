@@ -20,7 +20,7 @@ from store.segment_ids import track_of
 
 Span = tuple[float, float]  # start and end in seconds
 UNCALIBRATED = 120.0  # score from which a correlated reference is returned without calibration
-PATIENCE = {"fast": 1.0, "best": 6.0}  # by quality, how many times as many references are correlated
+PATIENCE = {"fast": 1, "best": 2}  # by quality, how many times as many candidates and references are looked through
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +106,15 @@ class Ranking:
     minimum: float = 1.0
     shortlist: int = 20  # references up to which a catalogue is correlated whole, however little time there is
     stretch: float = 24.0  # seconds of a reference that are correlated where there is no time for all of all
+    # Seconds of query times seconds of references that "best" then looks through for the stretches, with coarse frames.
+    rough: float = 5_000_000.0
     local: float = 200_000.0  # seconds of query times seconds of such stretches up to which more of them are
     whole: float = 40.0  # seconds up to which a query is correlated at once; a longer one is cut into windows
     # Seconds of each, at most. Every window has a short list of its own: the shorter, the more references in all.
     window: float = 20.0
     overlap: float = 5.0  # seconds that neighbouring windows share, at least
     effort: float = 700_000.0  # seconds of query times seconds of references up to which more of them are
-    quality: Literal["fast", "best"] = "fast"  # PATIENCE; what a catalogue holds beyond is left to the short list
+    quality: Literal["fast", "best"] = "fast"  # PATIENCE, and how stretches are found (reranker/shortlist.py)
     false_alarms: float = 0.01  # share of sample-free queries that may be answered; needs a calibration
     surplus: float | None = None  # score from which a correlated reference is returned, whatever its confidence
     top: int | None = None  # matches returned, at most; None: 5 for each window
@@ -129,22 +131,25 @@ class Ranking:
                 f"ranking: overlap, window, whole are {self.overlap}, {self.window}, {self.whole} s, expected "
                 "0 <= overlap < window <= whole"
             )
-        if min(self.stretch, self.local) <= 0:
-            raise ValueError(f"ranking: stretch, local are {self.stretch}, {self.local}, expected more than 0 s each")
+        if min(self.stretch, self.rough, self.local) <= 0:
+            raise ValueError(
+                f"ranking: stretch, rough, local are {self.stretch}, {self.rough}, {self.local}, "
+                "expected more than 0 s each"
+            )
         for name in ("candidates", "wide", "every", "listing", "shortlist", "top"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"ranking: {name} is {getattr(self, name)}, expected 1 or more")
 
     def limit(self, segments: int) -> int:
         """How many candidates each of so many query segments gives for a short list."""
-        return min(MOST_CANDIDATES, max(self.candidates, self.listing // max(segments, 1)))
+        return min(MOST_CANDIDATES, max(self.candidates, self.patience * self.listing // max(segments, 1)))
 
     def reach(self, seconds: float) -> float:
         """Seconds of references that are correlated with a query that long."""
         return self.effort * self.patience / max(seconds, 1.0)
 
     @property
-    def patience(self) -> float:
+    def patience(self) -> int:
         """How many times as many references are correlated, coarsely and finely, as in a hurry."""
         return PATIENCE[self.quality]
 

@@ -1,17 +1,18 @@
 """Short list: what of the references each window of a query is correlated with.
 
-All of them, whole, where there is time for that. Else the index gives candidates, their patches are compared
-(reranker/patches.py), and of the references with the best patches the stretches around these are taken, as many as
-there is time for.
+All of them, whole, where there is time for that. Else the index gives candidates, and stretches of the likeliest
+references are taken, as many as there is time for: those around the candidates with the best patches
+(reranker/patches.py), or, with quality "best", those that are most like the window of all that the references of the
+best candidates hold (reranker/stretches.py).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from encoder.encoding import Encoding
-from reranker import patches
+from reranker import patches, stretches
 from reranker.correlate import Correlation, Features
-from reranker.rank import Ranking, Scored, by_best
+from reranker.rank import Ranking, Scored, by_best, within
 from store.candidates import Candidates
 from store.reading import Stored
 from store.segment_ids import index_of
@@ -28,6 +29,9 @@ class Part:
     asked: int  # frames of all windows, or fewer where there is patience: the more, the fewer are compared finely
 
 
+_Chosen = Callable[[slice], dict[int, Features]]  # what of which references a window is correlated with
+
+
 def parts(
     query: Encoding, cut: Sequence[slice], references: Stored, ranking: Ranking, correlation: Correlation, *,
     exclude: Sequence[int] = (),
@@ -41,10 +45,12 @@ def parts(
         return
     asked = max(round(asked * correlation.effort / ranking.local), 1)
     among = references.counts().stored - len(exclude)
-    best = patches.scored(query, wide(query, references, ranking, exclude=exclude), references, correlation)
+    candidates = wide(query, references, ranking, exclude=exclude)
+    given = (query, candidates, references, ranking, correlation, asked)
+    best = ranking.quality == "best"
+    chosen = _likest(*given, reach=ranking.rough / seconds) if best else _around_patches(*given)
     for window in cut:
-        features = _stretches(best.within(window), references, ranking.stretch, correlation, asked=asked)
-        yield Part(hops=window, features=features, whole=False, among=among, asked=asked)
+        yield Part(hops=window, features=chosen(window), whole=False, among=among, asked=asked)
 
 
 def wide(query: Encoding, references: Stored, ranking: Ranking, *, exclude: Sequence[int] = ()) -> Scored:
@@ -74,15 +80,36 @@ def _all(references: Stored, ranking: Ranking, seconds: float, exclude: Sequence
     return sorted({track.number for track in references.catalogue.tracks("stored")} - set(exclude))
 
 
-def _stretches(
-    scored: Scored, references: Stored, seconds: float, correlation: Correlation, *, asked: int
-) -> dict[int, Features]:
-    """Of the references with the best patches, so many seconds around these, as many as there is time for."""
-    hops, frames_of_hop = round(seconds / references.identity.hop), references.identity.contrast_frames
-    best = by_best(scored)
-    rows = references.catalogue.rows(list(best))
-    lengths = [min(rows[number], hops) * frames_of_hop for number in best]
-    fit = correlation.fine(asked, lengths)
-    numbers, centres = list(best)[:fit], index_of(list(best.values())[:fit])
-    found = references.stretches(numbers, centres - hops // 2, hops=hops)
-    return {number: features[:length] for number, features, length in zip(numbers, found, lengths)}
+def _around_patches(
+    query: Encoding, candidates: Scored, references: Stored, ranking: Ranking, correlation: Correlation, asked: int
+) -> _Chosen:
+    """Of the references with the best patches of a window the stretches around these."""
+    scored = patches.scored(query, candidates, references, correlation)
+    hops, frames_of_hop = round(ranking.stretch / references.identity.hop), references.identity.contrast_frames
+
+    def chosen(window: slice) -> dict[int, Features]:
+        best = by_best(scored.within(window))
+        rows = references.catalogue.rows(list(best))
+        lengths = [min(rows[number], hops) * frames_of_hop for number in best]
+        fit = correlation.fine(asked, lengths)
+        numbers, centres = list(best)[:fit], index_of(list(best.values())[:fit])
+        found = references.stretches(numbers, centres - hops // 2, hops=hops)
+        return {number: features[:length] for number, features, length in zip(numbers, found, lengths)}
+
+    return chosen
+
+
+def _likest(
+    query: Encoding, candidates: Scored, references: Stored, ranking: Ranking, correlation: Correlation, asked: int,
+    *, reach: float,
+) -> _Chosen:  # fmt: skip
+    """Of the references with the best candidates of a window, so many seconds in all, the stretches most like it."""
+
+    def chosen(window: slice) -> dict[int, Features]:
+        numbers = list(by_best(candidates.within(window)))
+        tracks = references.tracks(numbers)
+        listed = numbers[: within([tracks[n].duration for n in numbers], reach, least=1)]
+        mine = query.contrast[window].reshape(-1, query.contrast.shape[2])
+        return stretches.likest(mine, references.features(listed), correlation, seconds=ranking.stretch, asked=asked)
+
+    return chosen

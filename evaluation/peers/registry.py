@@ -107,7 +107,7 @@ def _shipped(folder: Path, **options: Any) -> Peer:
 def _best(folder: Path, **options: Any) -> Peer:
     from encoder import encode
 
-    about = "the product with --quality best: six times as many references are correlated"
+    about = "the product with --quality best: more references are looked through"
     return _neural("asid-best", encode.shipped(), None, about=about, correlated=True, quality="best")(folder, **options)
 
 

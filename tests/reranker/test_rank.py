@@ -64,6 +64,6 @@ def test_an_impossible_ranking_is_refused():
     for values in ({"candidates": 0}, {"top": 0}, {"shortlist": 0}):
         with pytest.raises(ValueError, match="expected 1 or more"):
             Ranking(**values)
-    for values in ({"stretch": 0.0}, {"local": -1.0}):
+    for values in ({"stretch": 0.0}, {"rough": 0.0}, {"local": -1.0}):
         with pytest.raises(ValueError, match="expected more than 0 s each"):
             Ranking(**values)

@@ -52,7 +52,7 @@ def test_a_short_query_is_correlated_with_more_of_the_references():
     assert ranking.reach(0.3) == 8000
 
 
-def test_the_best_quality_correlates_six_times_as_many(contrasted, stored, excerpt):
+def test_the_best_quality_correlates_twice_as_many(contrasted, stored, excerpt):
     encoder, store, numbers = contrasted
     asked = []
 
@@ -66,8 +66,8 @@ def test_the_best_quality_correlates_six_times_as_many(contrasted, stored, excer
         Searcher(
             encoder, store, None, Ranking(quality=quality), correlator=Noting(dict.fromkeys(numbers, 1.0))
         ).matches(query)
-    assert noted == [len(query.features), round(len(query.features) / 6)]
-    assert Ranking(effort=8000.0, quality="best").reach(10.0) == 4800
+    assert noted == [len(query.features), round(len(query.features) / 2)]
+    assert Ranking(effort=8000.0, quality="best").reach(10.0) == 1600
     with pytest.raises(ValueError, match="quality is 'slow', expected fast or best"):
         Ranking(quality="slow")
 

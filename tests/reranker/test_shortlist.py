@@ -67,8 +67,23 @@ def test_else_stretches_around_the_best_patches_as_many_as_there_is_time_for(sam
     assert (begin + length) * 0.064 > 48
     (more,) = parts(sampled, replace(SHORT, local=20 * 24.5 * 3), FEW)  # time for three stretches of 24 s and a little
     assert len(more.features) == 3
-    (patient,) = parts(sampled, replace(SHORT, local=20 * 16.5, quality="best"), FEW)  # for six times 16.5 s
-    assert len(patient.features) == 4
+
+
+def test_with_patience_stretches_of_all_that_the_candidates_references_hold_and_twice_as_many(sampled):
+    encoder, store, _ = sampled
+    best = replace(SHORT, quality="best", local=20 * 24.5 * 1.5)
+    (part,) = parts(sampled, best, FEW)
+    assert not part.whole
+    assert len(part.features) == 3
+    true = next(track.number for track in store.catalogue.tracks("stored") if track.title == "song 3")
+    assert next(iter(part.features)) == true  # as correlation has it, not similarity
+    whole, found = store.features([true])[true], part.features[true]
+    assert len(found) == round(Ranking.stretch / 0.064)
+    begin = next(at for at in range(len(whole)) if np.array_equal(whole[at : at + len(found)], found))
+    assert begin * 0.064 < 41
+    assert (begin + len(found)) * 0.064 > 49
+    (hurried,) = parts(sampled, replace(best, rough=20 * 61.0), FEW)  # time to look through one reference
+    assert len(hurried.features) == 1
 
 
 def test_what_is_found_in_a_stretch_has_its_places_in_the_whole_reference(sampled):
