@@ -37,7 +37,7 @@ def _no_file(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--quality",
     type=click.Choice(["fast", "best"]),
-    help="best: look through more of a large catalogue, two to three times as long.  [default: fast]",
+    help="best: finds more in queries of minutes, in two to three times the time.  [default: fast]",
 )
 @click.option("--include-self", is_flag=True, help="Keep a reference that is the very file asked about.")
 @click.option(

@@ -14,7 +14,7 @@
     candidates = 5
     threshold = 0.5
     false_alarms = 0.05    # share of sample-free queries that may be answered
-    quality = "best"       # more references are looked through, which takes two to three times as long
+    quality = "best"       # for queries of minutes and a large catalogue, two to three times as long
 
     [limits]
     duration = 7200        # seconds of audio that one file may hold
