@@ -7,6 +7,7 @@ are alike: a loop in the query gives several parallel lines, chops several short
 belongs to at most one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ _ALIKE = 0.4  # of the likeness of the best stretch, above which frames count as
 _CLEAR = 6.0  # standard deviations by which an occurrence stands out of chance
 _SHORTEST = 6  # frames of an occurrence
 _MOST = 64  # occurrences
+_BLOCK = 4  # pieces that a block of frames is long
+_CELLS = 4_000_000  # products that are held at once
 _CHANCE = 48  # lines on which the likeness by chance is measured
 
 
@@ -46,7 +49,7 @@ def centred(features: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
 
 def stretched(frames: Tensor, ratio: float) -> Tensor:
     """(frames, bins) as they would be at 1 / ratio times the tempo: frame i is what was at i / ratio."""
-    return _at(frames, torch.arange(int((len(frames) - 1) * ratio) + 1) / ratio)
+    return heard_at(frames, torch.arange(int((len(frames) - 1) * ratio) + 1) / ratio)
 
 
 def transposed(frames: Tensor, semitones: float) -> Tensor:
@@ -91,7 +94,7 @@ def occurrences(
             reference_span=((a + first * ratio) * seconds, (a + last * ratio) * seconds),
             tempo_ratio=ratio,
             transposition=warp.transposition,
-            likeness=_cosine(asking[first:last], _at(asked, a + torch.arange(first, last) * ratio)),
+            likeness=_cosine(asking[first:last], heard_at(asked, a + torch.arange(first, last) * ratio)),
         )
         for first, last, a in spans
     )
@@ -107,16 +110,29 @@ def _places(
     starts = np.arange(0, max(len(asking) - piece, 0) + 1, hop)
     begins = np.minimum(np.round(starts * ratio).astype(int), len(warped) - length)
     cut = torch.stack([warped[b : b + length] for b in begins])  # (pieces, length, bins)
-    size = next_fast_len(len(asked) + length, real=True)
-    spectrum = torch.fft.rfft(asked, n=size, dim=0)
-    products = torch.fft.irfft((torch.fft.rfft(cut, n=size, dim=1).conj() * spectrum).sum(2), n=size)
     energy = pad(asked.square().sum(1).cumsum(0), (1, 0))
     energy = energy[length:] - energy[:-length]
-    cosines = products[:, : len(energy)] / _norm(energy) / _norm(cut.square().sum((1, 2)))[:, None]
+    cosines = _products(cut, asked) / _norm(energy) / _norm(cut.square().sum((1, 2)))[:, None]
     best, where = torch.topk(cosines, min(each, cosines.shape[1]), dim=1)
     order = best.flatten().argsort(descending=True)[: _LINES * 4]
     queries = torch.from_numpy(starts).repeat_interleave(best.shape[1])
     return best.flatten()[order], queries[order], where.flatten()[order]
+
+
+def _products(pieces: Tensor, frames: Tensor) -> Tensor:
+    """(pieces, places) sums of products of pieces (pieces, length, bins) and the frames from each place on.
+
+    By Fourier transforms of blocks of the frames (overlap-save): a piece is short, a recording is not.
+    """
+    length, places = pieces.shape[1], len(frames) - pieces.shape[1] + 1
+    size = next_fast_len(_BLOCK * length, real=True)
+    step = size - length + 1
+    count = -(-places // step)
+    blocks = pad(frames, (0, 0, 0, (count - 1) * step + size - len(frames))).unfold(0, size, step)
+    theirs = torch.fft.rfft(blocks).permute(2, 1, 0)  # (frequencies, bins, blocks)
+    mine = torch.fft.rfft(pieces, n=size, dim=1).conj().transpose(0, 1)  # (frequencies, pieces, bins)
+    products = torch.fft.irfft(mine @ theirs, n=size, dim=0)[:step]  # (step, pieces, blocks)
+    return products.permute(1, 2, 0).flatten(1)[:, :places]
 
 
 def _likeness(
@@ -130,24 +146,45 @@ def _likeness(
 ) -> NDArray[np.float32]:
     """(tempi, semitones) mean likeness of the patches around the best places, each where it is most alike."""
     weights, queries, positions = (side[:_PATCHES] for side in places)
-    steps = torch.arange(frames) - (frames - 1) / 2  # around the middle, in frames of the reference
-    around = torch.arange(-_REACH, _REACH + 1)
-    middles = positions + (frames - 1) / 2
-    theirs = _at(asked, middles[:, None, None] + around[:, None] + steps)  # (patches, places, frames, bins)
+    around = torch.arange(-_REACH, _REACH + 1)[:, None] + torch.arange(frames)
+    theirs = asked[(positions[:, None, None] + around).clamp(0, len(asked) - 1)]  # (patches, places, frames, bins)
     theirs = normalize(theirs.flatten(2), dim=2)
+    steps = torch.arange(frames) - (frames - 1) / 2  # around the middle, in frames of the reference
     centre = queries + (frames - 1) / 2 / float(np.median(tempi))
-    mine = torch.stack([_at(asking, centre[:, None] + steps / ratio) for ratio in tempi])
-    mine = torch.stack([transposed(mine, -s) for s in semitones], dim=1)  # (tempi, semitones, patches, frames, bins)
-    mine = normalize(mine.flatten(3), dim=3)
-    best = torch.einsum("tspx,pax->tspa", mine, theirs).amax(3)
-    return (best * weights.clamp(min=0) ** 2).sum(2).numpy()
+    mine = torch.stack([heard_at(asking, centre[:, None] + steps / ratio) for ratio in tempi])
+    best = torch.stack([cosines.amax(2) for cosines in _transposed_cosines(mine.transpose(0, 1), theirs, -semitones)])
+    return (best * weights.clamp(min=0)[:, None] ** 2).sum(1).T.numpy()
+
+
+def _transposed_cosines(mine: Tensor, theirs: Tensor, semitones: NDArray[np.float64]) -> Iterator[Tensor]:
+    """(patches, tempi, places) of patches (patches, tempi, frames, bins), that much higher, and unit vectors.
+
+    What lies between two semitones is a mean of both, and so is its product with anything: only these are multiplied.
+    """
+    low = np.floor(semitones).astype(int)
+    whole = range(low.min(), low.max() + 2)
+    shifted = {n: _shifted(mine, n).flatten(2) for n in whole}
+    products = {n: shifted[n] @ theirs.transpose(1, 2) for n in whole}
+    energy = {n: shifted[n].square().sum(2) for n in whole}
+    shared = {n: (shifted[n] * shifted[n + 1]).sum(2) for n in whole[:-1]}
+    for n, part in zip(low.tolist(), (semitones - low).tolist(), strict=True):
+        rest = 1 - part
+        norm = rest**2 * energy[n] + 2 * part * rest * shared[n] + part**2 * energy[n + 1]
+        yield (rest * products[n] + part * products[n + 1]) / norm.clamp(min=1e-12).sqrt()[..., None]
 
 
 def _along(asking: Tensor, asked: Tensor, lines: NDArray[np.float64], ratio: float) -> Tensor:
     """(lines, query frames) likeness of each frame with the one the line leads to; 0 outside the reference."""
     where = torch.from_numpy(lines)[:, None] + torch.arange(len(asking)) * ratio
     inside = (where >= 0) & (where <= len(asked) - 1)
-    products = (_at(asked, where) * asking).sum(2)
+    low, part = _between(where, len(asked))
+    frames = torch.arange(len(asking))
+    products = torch.zeros_like(part, dtype=asked.dtype)
+    for chosen in frames.split(max(_CELLS // len(asked), 1)):  # every frame with every one, then what lies on the lines
+        each = asking[chosen] @ asked.T
+        rows, first, rest = chosen - chosen[0], low[:, chosen], part[:, chosen]
+        after = each[rows, (first + 1).clamp(max=len(asked) - 1)]
+        products[:, chosen] = each[rows, first] * (1 - rest) + after * rest
     scale = _norm(_smooth(asking.square().sum(1))) * _norm(_smooth(asked.square().sum(1))).mean()
     return torch.where(inside, products / scale, 0.0)
 
@@ -195,12 +232,17 @@ def _anywhere(asked: Tensor) -> NDArray[np.float64]:
     return np.linspace(0, len(asked) * 0.8, _CHANCE)
 
 
-def _at(frames: Tensor, where: Tensor) -> Tensor:
+def heard_at(frames: Tensor, where: Tensor) -> Tensor:
     """Frames between frames, by linear interpolation; beyond the ends the last one."""
-    where = where.clamp(0, len(frames) - 1)
-    low = where.long()
-    part = (where - low).unsqueeze(-1).to(frames)
+    low, part = _between(where, len(frames))
+    part = part.unsqueeze(-1)
     return frames[low] * (1 - part) + frames[(low + 1).clamp(max=len(frames) - 1)] * part
+
+
+def _between(where: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Of places among so many frames the frame before, and how far after it they lie, 0 to 1."""
+    where = where.clamp(0, count - 1)
+    return where.long(), where.frac().float()
 
 
 def _shifted(frames: Tensor, bins: int) -> Tensor:

@@ -1,0 +1,46 @@
+"""Trace: what is multiplied block by block, between semitones and along lines is what multiplying each would give."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from reranker import trace
+
+
+def noise(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("frames", [12, 13, 40, 200])
+def test_pieces_meet_the_frames_at_every_place(frames):
+    pieces, asked = noise(3, 12, 5), noise(frames, 5, seed=1)
+    found = trace._products(pieces, asked)
+    assert found.shape == (3, frames - 11)
+    for place in range(frames - 11):
+        expected = (pieces * asked[place : place + 12]).sum((1, 2))
+        torch.testing.assert_close(found[:, place], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_transposed_patches_are_compared_as_if_each_had_been_made():
+    mine, theirs = noise(2, 3, 8, 20), noise(2, 4, 160, seed=1)
+    theirs = torch.nn.functional.normalize(theirs, dim=2)
+    semitones = np.linspace(-1.3, 0.7, 9)
+    for semitone, cosines in zip(semitones, trace._transposed_cosines(mine, theirs, semitones), strict=True):
+        moved = trace.transposed(mine, semitone).flatten(2)
+        expected = cosine_similarity(moved[:, :, None], theirs[:, None], dim=3)
+        torch.testing.assert_close(cosines, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_along_a_line_each_frame_meets_the_one_it_leads_to(monkeypatch):
+    asking, asked = noise(30, 6), noise(50, 6, seed=1)
+    lines, ratio = np.array([-4.5, 0.0, 7.25, 30.0]), 1.1
+    found = trace._along(asking, asked, lines, ratio)
+    where = torch.from_numpy(lines)[:, None] + torch.arange(30) * ratio
+    inside = (where >= 0) & (where <= 49)
+    assert torch.equal(found != 0, inside)
+    scale = (trace._norm(trace._smooth(e.square().sum(1))) for e in (asking, asked))
+    expected = (trace.heard_at(asked, where) * asking).sum(2) / (next(scale) * next(scale).mean())
+    torch.testing.assert_close(found, torch.where(inside, expected, 0.0))
+    monkeypatch.setattr(trace, "_CELLS", 100)  # two frames of the query at once
+    torch.testing.assert_close(trace._along(asking, asked, lines, ratio), found)
