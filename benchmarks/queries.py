@@ -31,7 +31,12 @@ from reranker.correlate import Correlation
 from reranker.rank import PATIENCE, Ranking
 from store.references import References
 
-RANKED_BY = ("similarity", "reranker", "correlation")
+RANKED_BY = {
+    "similarity": {"by": "similarity"},
+    "reranker": {"by": "reranker"},
+    "correlation, unverified": {"by": "correlation", "verify": False},
+    "correlation": {"by": "correlation"},
+}
 _FASTER, _NOISE = 1.2, 0.25  # tempo, noise over the recordings
 
 
@@ -71,12 +76,12 @@ def row(
     settings: Settings, stored: References, encoder: Encoder, path: Path, by: str, rounds: int
 ) -> dict[str, float | str]:
     """One line of the table."""
-    searcher = assembly.searcher(replace(settings, ranking=replace(settings.ranking, by=by)), stored, encoder)
+    searcher = assembly.searcher(replace(settings, ranking=replace(settings.ranking, **RANKED_BY[by])), stored, encoder)
     searcher(path)  # the first call compiles
     spent = [clocked(lambda: searcher(path)) for _ in range(rounds)]
     seconds = soundfile.info(path).duration
     products = seconds / encoder.grid.hop * operations(encoder.system)
-    if by == "correlation":
+    if searcher.correlator is not None:
         products += correlated(searcher.correlator.correlation, seconds, stored, searcher.ranking)
     limit = products / matrix_speed() / torch.get_num_threads()
     middle = float(np.median(spent))

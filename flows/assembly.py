@@ -12,10 +12,9 @@ from encoder import allocator, encode
 from encoder.encode import Encoder
 from flows.settings import Settings
 from reranker import checkpoint as reranker_checkpoint
-from reranker import confidence, rankers
+from reranker import confidence, rankers, verify
 from reranker.confidence import Calibration
-from reranker.correlate import Correlator
-from reranker.rank import UNCALIBRATED
+from reranker.correlate import Correlation, Correlator
 from reranker.search import Searcher
 from store import models
 from store import node_form as node_forms
@@ -111,12 +110,21 @@ def searcher(settings: Settings, stored: References, asking: Encoder) -> Searche
     ranking = replace(settings.ranking, by=rankers.resolved(settings.ranking.by, asking.system))
     classifier, correlator, calibration = None, None, None
     if ranking.by == "correlation":
-        correlator = Correlator()
+        correlator = correlating(settings, asking)
         calibration = _calibration(settings, asking, correlator)
     elif ranking.by == "reranker":
         classifier = reranker_checkpoint.load(settings.reranker, encoder=asking.digest).to(asking.device)
     ranker = rankers.own(asking) if ranking.by == "own" else None
     return Searcher(asking, stored, classifier, ranking, correlator=correlator, calibration=calibration, ranker=ranker)
+
+
+def correlating(settings: Settings, asking: Encoder, correlation: Correlation = Correlation()) -> Correlator:
+    """With the verifier of the settings, else the shipped one; without one where that is of another encoder."""
+    if not settings.ranking.verify:
+        return Correlator(correlation)
+    if settings.verifier is not None:
+        return Correlator(correlation, verify.load(settings.verifier, encoder=asking.digest))
+    return Correlator(correlation, verify.shipped_for(encoder=asking.digest))
 
 
 def _calibration(settings: Settings, asking: Encoder, correlator: Correlator) -> Calibration | None:
@@ -129,7 +137,7 @@ def _calibration(settings: Settings, asking: Encoder, correlator: Correlator) ->
     if shipped is None and settings.ranking.surplus is None:
         log.warning(
             f"no calibration was fitted to encoder {asking.digest[:12]} with this ranking: matches are told from a "
-            f"score of {UNCALIBRATED:g} on, without confidences; fit one with `asid calibrate`",
+            f"score of {correlator.correlation.bar:g} on, without confidences; fit one with `asid calibrate`",
         )
     return shipped
 

@@ -30,7 +30,7 @@ from flows.settings import Settings
 from reranker import calibrate, confidence
 from reranker.calibrate import Fitted
 from reranker.confidence import Calibration
-from reranker.correlate import Correlator
+from reranker.correlate import Correlation
 from reranker.rank import Ranking
 
 Progress = Callable[[Step], None]
@@ -71,7 +71,7 @@ def calibrate_own(sources: OwnSources, how: Calibrating, *, progress: Progress |
     peer, window = opened(how), as_window(how)
     with closing(peer), closing(window) if window else nullcontext():
         collected = [_collected(settings, sources, peer, window, how, report) for settings in how.benchmarks]
-    fitted = _fitted(collected, peer.facts["encoder"], how)
+    fitted = _fitted(collected, peer, how)
     made = replace(fitted.calibration, measured=calibration.measured(fitted))
     confidence.save(how.out, made)
     _publish(made)
@@ -80,23 +80,23 @@ def calibrate_own(sources: OwnSources, how: Calibrating, *, progress: Progress |
 
 def opened(how: Calibrating) -> Neural:
     """The product as a peer, before anything slow is begun; ValueError where its encoder has no contrast features."""
-    return _peer(how, how.settings.ranking, Correlator(), about="the product, as it is calibrated")
+    return _peer(how, how.settings.ranking, Correlation(), about="the product, as it is calibrated")
 
 
 def as_window(how: Calibrating) -> Neural | None:
     """The product with as little time for a query as for a window of a long one; None where that is not asked for."""
-    ranking, correlation = how.settings.ranking, Correlator().correlation
+    ranking, correlation = how.settings.ranking, Correlation()
     if how.long is None or how.long <= ranking.whole:
         return None
     windows = math.ceil((how.long - ranking.overlap) / (ranking.window - ranking.overlap))  # each has as much time
     listing = round(ranking.listing * ranking.window / how.long)  # what windows share is searched once
     efforts = {name: getattr(ranking, name) / windows for name in ("effort", "local")}
     ranking = replace(ranking, listing=max(listing, 1), **efforts)
-    correlator = Correlator(replace(correlation, effort=correlation.effort / windows))
-    return _peer(how, ranking, correlator, about=f"the product, as it searches windows of {how.long:g} s")
+    correlation = replace(correlation, effort=correlation.effort / windows)
+    return _peer(how, ranking, correlation, about=f"the product, as it searches windows of {how.long:g} s")
 
 
-def _peer(how: Calibrating, ranking: Ranking, correlator: Correlator, *, about: str) -> Neural:
+def _peer(how: Calibrating, ranking: Ranking, correlation: Correlation, *, about: str) -> Neural:
     how.cache.mkdir(parents=True, exist_ok=True)
     encoder = assembly.encoder(how.settings)
     if not all(encoder.contrast):
@@ -107,7 +107,7 @@ def _peer(how: Calibrating, ranking: Ranking, correlator: Correlator, *, about: 
         about=about,
         encoder=encoder,
         classifier=None,
-        correlator=correlator,
+        correlator=assembly.correlating(how.settings, encoder, correlation),
         ranking=ranking,
     )
 
@@ -123,12 +123,12 @@ def _collected(
 
 
 @task(name="fit-calibration", cache_policy=NO_CACHE, persist_result=False)
-def _fitted(collected: Sequence[Collected], encoder: str, how: Calibrating) -> Fitted:
+def _fitted(collected: Sequence[Collected], peer: Neural, how: Calibrating) -> Fitted:
     ranked = [one for benchmark in collected for one in benchmark.ranked]
     return calibrate.fit(
         ranked,
-        encoder=encoder,
-        scoring=confidence.scoring(how.settings.ranking, Correlator().correlation),
+        encoder=peer.facts["encoder"],
+        scoring=confidence.scoring(how.settings.ranking, peer.correlator.correlation),
         sampled=how.sampled,
         provenance={
             "command": how.command,

@@ -11,7 +11,7 @@ from flows.options import PATH, changed, prepare_prefect, training_options, tune
 
 @click.group()
 def train() -> None:
-    """Train an encoder, its contrast network, or a reranker."""
+    """Train an encoder, its contrast network, a verifier, or a reranker."""
 
 
 for _command in (train_versions, train_sounds):
@@ -55,6 +55,26 @@ def train_contrast(
     schedule = changed(SCHEDULE, changes)
     click.echo(
         train_contrast(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
+    )
+
+
+@train.command("verifier")
+@click.argument("cache", type=PATH)
+@click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
+@training_options
+def train_verifier(
+    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
+) -> None:
+    """Train what tells samples from what is merely like them, for verifier in the settings; then calibrate."""
+    prepare_prefect(out)
+    from flows import show
+    from flows.train import train_verifier
+    from reranker.verify_training import SCHEDULE
+
+    schedule = changed(SCHEDULE, changes)
+    click.echo(
+        train_verifier(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
     )
 
 

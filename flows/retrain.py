@@ -17,13 +17,13 @@ def train(
     cache: Path,
     out: Path,
     *,
-    what: Literal["encoder", "contrast", "reranker"] = "contrast",
+    what: Literal["encoder", "contrast", "verifier", "reranker"] = "contrast",
     system: str = "asid",
     start: Path | None = None,
     schedule: Mapping[str, str] | None = None,
     resume: bool = True,
 ) -> Path:
-    """Train an encoder, its contrast network or a reranker on the stem cache; returns the checkpoint.
+    """Train an encoder, its contrast network, a verifier or a reranker on the stem cache; returns the checkpoint.
 
     `start` is the encoder to begin with (None: the shipped one, or none for an encoder), `system` the recipe of an
     encoder, `schedule` changes values of the schedule as `--set` does. A run that died goes on where it stopped.
@@ -31,18 +31,23 @@ def train(
     device = installed().device
     changes = [f"{key}={value}" for key, value in (schedule or {}).items()]
     from encoder import systems
-    from encoder.training.contrast import SCHEDULE
+    from encoder.training import contrast
     from flows import train as flow_of
+    from reranker import verify_training
     from reranker.train import RerankerSchedule
 
     how = {"device": device, "resume": resume}
+    of_an_encoder = {
+        "contrast": (flow_of.train_contrast, contrast.SCHEDULE),
+        "verifier": (flow_of.train_verifier, verify_training.SCHEDULE),
+        "reranker": (flow_of.train_reranker, RerankerSchedule()),
+    }
     if what == "encoder":
         recipe = systems.named(system)
         recipe = replace(recipe, schedule=changed(recipe.schedule, changes))
         made = flow_of.train_encoder.fn(cache, recipe, out, start=start, **how)
-    elif what == "contrast":
-        made = flow_of.train_contrast.fn(cache, start, out, schedule=changed(SCHEDULE, changes), **how)
     else:
-        made = flow_of.train_reranker.fn(cache, start, out, schedule=changed(RerankerSchedule(), changes), **how)
+        flow_of_it, plan = of_an_encoder[what]
+        made = flow_of_it.fn(cache, start, out, schedule=changed(plan, changes), **how)
     create_link_artifact(key="checkpoint", link=made.absolute().as_uri(), link_text=str(made))
     return made

@@ -112,7 +112,7 @@ class Searcher:
             return -math.inf if self.ranking.surplus is None else self.ranking.surplus
         if self.correlator is None:
             return self.ranking.minimum
-        return rank.UNCALIBRATED if self.ranking.surplus is None else self.ranking.surplus
+        return self.correlator.correlation.bar if self.ranking.surplus is None else self.ranking.surplus
 
     def matches(self, query: Encoding, *, exclude: Sequence[int] = ()) -> tuple[Match, ...]:
         """Every reference that is compared with the query, best first, whether or not it is enough for an answer.

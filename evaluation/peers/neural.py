@@ -26,7 +26,7 @@ from evaluation.benchmark import Query
 from evaluation.peers import similarity
 from evaluation.peers.interface import Found, Progress, Response
 from evaluation.protocols import STRICT, Protocol, Rule
-from reranker import align, confidence
+from reranker import align, confidence, verify
 from reranker import checkpoint as reranker_checkpoint
 from reranker.checkpoint import Reranker
 from reranker.confidence import Calibration
@@ -62,7 +62,7 @@ class Neural:
     ) -> None:
         self.name, self.about = name, about
         self._folder, self._form = folder / f"encoder-{encoder.digest[:16]}-{form.name}", form
-        self._encoder, self._classifier, self._correlator = encoder, classifier, correlator
+        self._encoder, self._classifier, self.correlator = encoder, classifier, correlator
         self._calibration, self._protocol, self._ranking = calibration, protocol, ranking
         self._stored: References | None = None
         self._ids: dict[int, str] = {}  # track number -> track id
@@ -101,7 +101,7 @@ class Neural:
         began = time.perf_counter()
         encoding = self._encoder.encode(query.path)
         rule = self._protocol.rule(query)
-        if self._correlator is not None:
+        if self.correlator is not None:
             return self._correlated(encoding, self._excluded(query), began)
         scored = self._scored(encoding, rule, self._excluded(query))
         worthy = self._worthy(scored, rule)
@@ -152,7 +152,7 @@ class Neural:
         self._strangers = [track.number for track in stored if track.number not in self._ids]
         self.facts["failed"] = {ids[track.path]: track.reason for track in tracks if track.state == "failed"}
         self.facts["segments"] = sum(track.segments for track in tracks)
-        if self._correlator is not None:
+        if self.correlator is not None:
             searcher = self._searcher()
             self.facts["operating_point"] = searcher.minimum
             self.facts["false_alarms"] = None if searcher.threshold is None else self._ranking.false_alarms
@@ -187,7 +187,7 @@ class Neural:
         )
 
     def _searcher(self) -> Searcher:
-        how = {"correlator": self._correlator, "calibration": self._calibration}
+        how = {"correlator": self.correlator, "calibration": self._calibration}
         return Searcher(self._encoder, self._stored, None, self._ranking, **how)
 
     def _excluded(self, query: Query) -> list[int]:
@@ -248,10 +248,11 @@ def load(
     correlated: bool = False,
     whole: bool = False,
     quality: str = "fast",
+    verified: bool = True,
     protocol: Protocol = STRICT,
     device: str = "cpu",
 ) -> Neural:
-    """The peer of these checkpoints, with `whole` or compact node matrices.
+    """The peer of these checkpoints, with `whole` or compact node matrices; `verified` where that can be.
 
     CheckpointError where they cannot be used, or not with each other.
     """
@@ -261,9 +262,9 @@ def load(
     if reranker is not None:
         classifier = reranker_checkpoint.load(reranker, encoder=loaded.digest).to(loaded.device)
         digest = checkpoint.load(reranker, Reranker, CrossAttentionConfig).digest
-    correlator = Correlator() if correlated and all(loaded.contrast) else None
-    calibration = None
-    if correlator is not None:
+    correlator, calibration = None, None
+    if correlated and all(loaded.contrast):
+        correlator = Correlator(verifier=verify.shipped_for(encoder=loaded.digest) if verified else None)
         scoring = confidence.scoring(Ranking(), correlator.correlation)
         calibration = confidence.shipped_for(encoder=loaded.digest, scoring=scoring)
     return Neural(

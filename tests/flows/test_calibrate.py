@@ -15,7 +15,7 @@ from evaluation.own.own import OwnSettings, OwnSources
 from evaluation.peers.interface import Found, Response
 from flows.settings import Settings
 from reranker import confidence
-from reranker.correlate import Correlation
+from reranker.correlate import Correlation, Correlator
 from reranker.rank import Occurrence, Ranking
 
 
@@ -23,6 +23,7 @@ class Peer:
     """Gives the sampled reference a high score in three of four cases; no audio is looked at."""
 
     name = about = "asid"
+    correlator = Correlator()
 
     def __init__(self):
         self.facts, self.asked, self.closed = {"digest": "one", "encoder": "abc"}, 0, False
@@ -112,7 +113,7 @@ def test_windows_of_long_queries_are_asked_in_a_part_of_the_time_and_calibrated_
         return rendered
 
     monkeypatch.setattr(calibrate, "Neural", neural)
-    monkeypatch.setattr(calibrate.assembly, "encoder", lambda settings: SimpleNamespace(contrast=(8, 85)))
+    monkeypatch.setattr(calibrate.assembly, "encoder", lambda settings: SimpleNamespace(contrast=(8, 85), digest="abc"))
     sources, given = OwnSources(music=Music(path=tmp_path)), how(tmp_path, long=180.0)
     fitted = calibrate.calibrate_own(sources, given)
     assert rendered.asked == 2 * (30 + 30 + 30)  # whole, excerpts, as windows

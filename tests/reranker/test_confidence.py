@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from encoder.encode import Encoder
-from reranker import confidence
+from reranker import confidence, verify
 from reranker.confidence import NOTHING, Calibration, CalibrationError, Evidence, Model
-from reranker.correlate import Correlation
+from reranker.correlate import Correlation, Correlator
 from reranker.rank import Ranking
 
 # log odds = 2 (log(1 + score) - 3) / 1 - 1 (log(1 + rival) - 2) / 0.5 + 0.5
@@ -202,16 +202,22 @@ def test_the_shipped_one_is_taken_only_for_the_scores_it_was_fitted_on(tmp_path,
         confidence.shipped_for(**asked)
 
 
-def test_the_shipped_calibration_is_of_the_shipped_weights_as_they_are_ranked_by_default():
-    shipped = confidence.shipped_for(encoder=Encoder().digest, scoring=confidence.scoring(Ranking(), Correlation()))
+def shipped_by_default():
+    encoder = Encoder().digest
+    correlation = Correlator(verifier=verify.shipped_for(encoder=encoder)).correlation
+    shipped = confidence.shipped_for(encoder=encoder, scoring=confidence.scoring(Ranking(), correlation))
     assert shipped is not None
+    return shipped
+
+
+def test_the_shipped_calibration_is_of_the_shipped_weights_as_they_are_ranked_by_default():
+    shipped = shipped_by_default()
     assert 0 < shipped.threshold(0.05) < shipped.threshold(Ranking().false_alarms) < 1
     assert shipped.provenance["command"].startswith("asid calibrate ")
 
 
 def test_among_fewer_references_than_in_the_fit_a_faint_rival_proves_nothing():
-    shipped = confidence.shipped_for(encoder=Encoder().digest, scoring=confidence.scoring(Ranking(), Correlation()))
-    assert shipped is not None
+    shipped = shipped_by_default()
 
     def sure(rival, listed):
         return shipped.confidence(Evidence(score=60.0, rival=rival, seconds=20.0, listed=listed))

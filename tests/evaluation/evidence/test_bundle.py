@@ -24,7 +24,7 @@ class Stub:
 
     def __init__(self, matches, tracks, *, digest="e" * 64, ranking=Ranking()):
         self.matches, self.ranking, self.classifier, self.asked = matches, ranking, None, []
-        self.minimum, self.calibration = 120.0, None
+        self.minimum, self.calibration, self.correlator = 120.0, None, None
         self.encoder = SimpleNamespace(digest=digest, system=SimpleNamespace(name="asid"))
         counts = Counts(pending=0, stored=len(tracks), failed=0, removed=0, segments=9, duration=80.0)
         self.references = SimpleNamespace(counts=lambda: counts, catalogue=SimpleNamespace(tracks=lambda state: tracks))
