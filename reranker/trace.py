@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 
 from reranker.rank import Occurrence
 
@@ -28,7 +28,7 @@ _ALIKE = 0.4  # of the likeness of the best stretch, above which frames count as
 _CLEAR = 6.0  # standard deviations by which an occurrence stands out of chance
 _SHORTEST = 6  # frames of an occurrence
 _MOST = 64  # occurrences
-_BLOCK = 4  # pieces that a block of frames is long
+_BLOCK = 2  # pieces that a block of frames is long
 _CELLS = 4_000_000  # products that are held at once
 _CHANCE = 48  # lines on which the likeness by chance is measured
 
@@ -148,29 +148,37 @@ def _likeness(
     weights, queries, positions = (side[:_PATCHES] for side in places)
     around = torch.arange(-_REACH, _REACH + 1)[:, None] + torch.arange(frames)
     theirs = asked[(positions[:, None, None] + around).clamp(0, len(asked) - 1)]  # (patches, places, frames, bins)
-    theirs = normalize(theirs.flatten(2), dim=2)
     steps = torch.arange(frames) - (frames - 1) / 2  # around the middle, in frames of the reference
     centre = queries + (frames - 1) / 2 / float(np.median(tempi))
-    mine = torch.stack([heard_at(asking, centre[:, None] + steps / ratio) for ratio in tempi])
-    best = torch.stack([cosines.amax(2) for cosines in _transposed_cosines(mine.transpose(0, 1), theirs, -semitones)])
+    mine = heard_at(asking, centre[:, None, None] + steps / torch.from_numpy(tempi)[:, None])
+    best = torch.stack([cosines.amax(2) for cosines in _transposed_cosines(mine, theirs, -semitones)])
     return (best * weights.clamp(min=0)[:, None] ** 2).sum(1).T.numpy()
 
 
 def _transposed_cosines(mine: Tensor, theirs: Tensor, semitones: NDArray[np.float64]) -> Iterator[Tensor]:
-    """(patches, tempi, places) of patches (patches, tempi, frames, bins), that much higher, and unit vectors.
+    """(patches, tempi, places) of patches (patches, tempi, frames, bins), that much higher, and places as long.
 
-    What lies between two semitones is a mean of both, and so is its product with anything: only these are multiplied.
+    What lies between two semitones is a mean of both, and so is its product with anything: only whole ones are
+    multiplied. Frames lie one behind the other with silence between, so that a patch is transposed by reading it from
+    another place on.
     """
     low = np.floor(semitones).astype(int)
-    whole = range(low.min(), low.max() + 2)
-    shifted = {n: _shifted(mine, n).flatten(2) for n in whole}
-    products = {n: shifted[n] @ theirs.transpose(1, 2) for n in whole}
-    energy = {n: shifted[n].square().sum(2) for n in whole}
-    shared = {n: (shifted[n] * shifted[n + 1]).sum(2) for n in whole[:-1]}
+    whole, bins = range(low.min(), low.max() + 2), mine.shape[3]
+    gap = max(abs(whole[0]), abs(whole[-1]))
+    theirs = pad(theirs, (0, gap)).flatten(2)
+    length = theirs.shape[2]
+    row = mine.new_zeros(*mine.shape[:2], gap + length + gap)
+    row[..., gap : gap + length].unflatten(2, (-1, bins + gap))[..., :bins] = mine
+    products = {n: row[..., gap - n : gap - n + length] @ theirs.transpose(1, 2) for n in whole}
+    energies, neighbours = mine.square().sum(2), (mine[..., 1:] * mine[..., :-1]).sum(2)  # (patches, tempi, bins)
+    energy = {n: energies[..., max(-n, 0) : bins - max(n, 0)].sum(2) for n in whole}
+    shared = {n: neighbours[..., max(-n, 1) - 1 : bins - 1 - max(n, 0)].sum(2) for n in whole[:-1]}
+    norm = theirs.square().sum(2)[:, None]
     for n, part in zip(low.tolist(), (semitones - low).tolist(), strict=True):
         rest = 1 - part
-        norm = rest**2 * energy[n] + 2 * part * rest * shared[n] + part**2 * energy[n + 1]
-        yield (rest * products[n] + part * products[n + 1]) / norm.clamp(min=1e-12).sqrt()[..., None]
+        mixed = rest**2 * energy[n] + 2 * part * rest * shared[n] + part**2 * energy[n + 1]
+        product = rest * products[n] + part * products[n + 1]
+        yield product / (mixed.clamp(min=1e-12)[..., None] * norm.clamp(min=1e-12)).sqrt()
 
 
 def _along(asking: Tensor, asked: Tensor, lines: NDArray[np.float64], ratio: float) -> Tensor:
@@ -236,7 +244,7 @@ def heard_at(frames: Tensor, where: Tensor) -> Tensor:
     """Frames between frames, by linear interpolation; beyond the ends the last one."""
     low, part = _between(where, len(frames))
     part = part.unsqueeze(-1)
-    return frames[low] * (1 - part) + frames[(low + 1).clamp(max=len(frames) - 1)] * part
+    return torch.lerp(frames[low], frames[(low + 1).clamp(max=len(frames) - 1)], part)
 
 
 def _between(where: Tensor, count: int) -> tuple[Tensor, Tensor]:
