@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from encoder.audio import AudioError
 from evaluation.evidence.exports import document as to_json
-from evaluation.evidence.replies import Reply, answer, clock, name, percent, warp
+from evaluation.evidence.replies import Reply, answer, clock, name, percent, tally, warp
 from reranker.carried import StemFinder
 from reranker.rank import Carried, Match, Occurrence, Span
 from reranker.relation import relation
@@ -49,7 +49,7 @@ def _lines(match: Match) -> list[str]:
     more = len(match.occurrences) - _SHOWN
     sure = "" if match.confidence is None else f"  confidence {percent(match.confidence)}"
     same = "  the same recording" if relation(match) == "same recording" else ""
-    first = f"  {match.score:6.2f}{sure}  {_of(match)}{same}"
+    first = f"  {tally(match.score):>6}{sure}  {_of(match)}{same}"
     stem = [f"      stem: {_stem(match.carried)}"] if match.carried else []
     return [first, *stem, *places, *([f"      and {more} more"] if more > 0 else [])]
 

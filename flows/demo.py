@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.pieces.planted import Planted, render_catalogue, render_queries
 from flows import assembly, ingest
-from flows.answers import Reply, clock
+from flows.answers import Reply, clock, tally
 from flows.find import find_samples
 from flows.settings import Settings
 from reranker.rank import Match
@@ -101,7 +101,7 @@ def _row_text(planted: Planted, reply: Reply) -> list[str]:
 def _match_text(match: Match) -> str:
     place = match.occurrences[0]
     spans = " from ".join(f"{clock(s)}-{clock(e)}" for s, e in (place.query_span, place.reference_span))
-    return f"{match.reference.path.stem}  score {match.score:.2f}  at {spans}"
+    return f"{match.reference.path.stem}  score {tally(match.score)}  at {spans}"
 
 
 def _row_json(planted: Planted, reply: Reply) -> dict[str, Any]:

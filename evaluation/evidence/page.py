@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from evaluation.evidence import look, view
 from evaluation.evidence.listen import MP3_BYTES, Excerpt
 from evaluation.evidence.provenance import Provenance
-from evaluation.evidence.replies import Reply, clock
+from evaluation.evidence.replies import Reply, clock, tally
 from evaluation.evidence.view import Lane, Section, Tick
 from evaluation.pages import report
 from reranker.rank import Match, Occurrence
@@ -54,7 +54,7 @@ def html(replies: Sequence[Reply], provenance: Provenance) -> str:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"clock": clock, "percent": lambda value: f"{value:.3f}%"}
+    environment.filters |= {"clock": clock, "tally": tally, "percent": lambda value: f"{value:.3f}%"}
     return environment.get_template("evidence.html").render(
         title=_title(replies),
         asked=[_asked(number, reply, seconds, ranks) for number, reply in enumerate(replies, start=1)],

@@ -44,7 +44,12 @@ def name(track: Track) -> str:
 
 def certainty(match: Match) -> str:
     """The confidence where there is one, else the score."""
-    return f"score {match.score:.4g}" if match.confidence is None else f"confidence {percent(match.confidence)}"
+    return f"score {tally(match.score)}" if match.confidence is None else f"confidence {percent(match.confidence)}"
+
+
+def tally(score: float) -> str:
+    """A score in four digits, or as many as it has before the point."""
+    return f"{score:,.0f}" if score >= 1000 else f"{score:.4g}"
 
 
 def percent(confidence: float) -> str:

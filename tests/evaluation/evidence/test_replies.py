@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from evaluation.evidence.replies import certainty, percent, warp
+from evaluation.evidence.replies import certainty, percent, tally, warp
 
 
 def test_the_longest_occurrence_stands_for_a_match_and_none_for_a_match_without(reply, case):
@@ -21,6 +21,12 @@ def test_what_two_occurrences_cover_counts_once(reply):
 
 def test_a_match_is_told_with_its_confidence_and_without_one_with_its_score(reply):
     assert [certainty(match) for match in reply.matches] == ["confidence 97 %", "score 130.5"]
+
+
+def test_a_score_has_four_digits_or_all_before_the_point():
+    assert [tally(score) for score in (0.0, 57.612, 130.5, 999.7, 1736692.38)] == [
+        "0", "57.61", "130.5", "999.7", "1,736,692",
+    ]  # fmt: skip
 
 
 def test_nothing_is_told_as_certain():
