@@ -29,6 +29,7 @@ from reranker.verify import Features, Verifier
 
 NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
 QUIETEST = 1e-3  # deviation of cosines that counts at least
+_FEWEST = 4  # references of a window that are verified, however long the query is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,8 @@ class Correlator:
         kept = kept[: config.fine(asked or len(query), [lengths[number] for number in kept])]
         found = dict.fromkeys(references, _NOTHING) | evidence(query, {n: references[n] for n in kept}, config)
         order = sorted(references, key=lambda number: (-found[number][0], -rough[number][0], number))
-        return self._verified(query, references, {number: _explanation(*found[number]) for number in order})
+        explained = {number: _explanation(*found[number]) for number in order}
+        return self._verified(query, references, explained, share=len(query) / max(asked or 0, len(query), 1))
 
     @torch.inference_mode()
     def explain(self, query: Features, reference: Features, found: Explanation) -> Explanation:
@@ -160,9 +162,12 @@ class Correlator:
         return _explanation(found.score, warp, places)
 
     def _verified(
-        self, query: Features, references: Mapping[int, Features], found: Mapping[int, Explanation]
+        self, query: Features, references: Mapping[int, Features], found: Mapping[int, Explanation], *, share: float
     ) -> dict[int, Explanation]:
-        """The best of what was found as the verifier believes them, and all in the new order."""
+        """The best of what was found as the verifier believes them, and all in the new order.
+
+        Of a window that is but a share of a long query fewer are judged: its other windows wait.
+        """
         config = self.correlation
         if self.verifier is None:
             return dict(found)
@@ -173,7 +178,8 @@ class Correlator:
             over = math.exp(config.trust * (odds - config.usual))
             return replace(found[number], score=found[number].score * over)
 
-        best = [number for number in list(found)[: config.verified] if found[number].score > config.hopeless]
+        count = max(round(config.verified * share), min(_FEWEST, config.verified))
+        best = [number for number in list(found)[:count] if found[number].score > config.hopeless]
         with one_core_each() as pool:
             believed = {**found, **dict(zip(best, pool.map(judged, best), strict=True))}
         return dict(sorted(believed.items(), key=lambda item: -item[1].score))  # ties stay in order

@@ -148,6 +148,16 @@ def test_what_is_disbelieved_falls_behind_and_of_so_many_only_the_best_are_asked
     assert says.asked == [300]
 
 
+def test_of_a_window_of_a_long_query_fewer_are_asked():
+    references = {n: sounds(280 + 20 * n, n) for n in range(1, 9)}
+    query = sounds(160, 9)
+    for asked, count in ((None, 8), (100, 8), (320, 6), (1600, 4)):
+        says = Says({len(features): 0.0 for features in references.values()})
+        correlation = Correlation(tempo=(0.9, 1.1), transposition=1, hopeless=-1.0)
+        Correlator(correlation, says).compare(query, references, asked=asked)
+        assert len(says.asked) == count
+
+
 def test_the_correlation_tells_who_verifies_since_scores_depend_on_it():
     assert Correlator().correlation.verifier == ""
     assert Correlator(verifier=SimpleNamespace(digest="abc")).correlation.verifier == "abc"
