@@ -211,12 +211,21 @@ class Calibration:
             raise CalibrationError(
                 f"calibration was fitted with encoder {self.encoder[:12]}, expected {encoder[:12]}; {cure}"
             )
-        other = sorted(k for k in {*scoring, *self.scoring} if scoring.get(k) != self.scoring.get(k))
+        fitted, asked = _flat(self.scoring), _flat(scoring)
+        other = sorted(k for k in {*asked, *fitted} if asked.get(k) != fitted.get(k))
         if other:
             raise CalibrationError(
-                f"calibration was fitted with {other[0]} {self.scoring.get(other[0])!r}, expected "
-                f"{scoring.get(other[0])!r}; {cure}"
+                f"calibration was fitted with {other[0]} {fitted.get(other[0])!r}, expected "
+                f"{asked.get(other[0])!r}; {cure}"
             )
+
+
+def _flat(scoring: Mapping[str, Any]) -> dict[str, Any]:
+    """With what lies in it as keys of its own, so that a difference can be told by name."""
+    inner = {
+        f"{name} {key}": v for name, part in scoring.items() if isinstance(part, Mapping) for key, v in part.items()
+    }
+    return {name: value for name, value in scoring.items() if not isinstance(value, Mapping)} | inner
 
 
 def of_log_odds(log_odds: ArrayLike) -> NDArray[np.float64]:

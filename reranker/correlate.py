@@ -49,8 +49,9 @@ class Correlation:
     # Seconds of query times seconds of references up to which frames are compared one by one, and the least references.
     effort: float = 170_000.0
     finest: int = 8
-    # Where there is a verifier it judges as many of the best references, of those over a score that is worth it, and
-    # their scores are multiplied by exp(trust * how much the log odds are over those of the usual wrong reference).
+    # Where there is a verifier it judges as many of the best references (of a window of a long query fewer), of those
+    # over a score that is worth it, and their scores are multiplied by exp(trust * how much the log odds are over those
+    # of the usual wrong reference).
     verified: int = 12
     hopeless: float = 15.0
     trust: float = 0.5

@@ -169,7 +169,7 @@ def test_it_is_refused_for_another_encoder_or_another_ranking():
         fitted.require(encoder="def", scoring=mine)
     with pytest.raises(CalibrationError, match="with shortlist 20, expected 40"):
         fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(shortlist=40), Correlation()))
-    with pytest.raises(CalibrationError, match="with correlation"):
+    with pytest.raises(CalibrationError, match="with correlation surplus 3.0, expected 2.0; fit one"):
         fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(), Correlation(surplus=2.0)))
     with pytest.raises(CalibrationError, match="with by 'correlation', expected 'reranker'"):
         fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(by="reranker"), None, classifier="x"))
