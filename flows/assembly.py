@@ -119,12 +119,12 @@ def searcher(settings: Settings, stored: References, asking: Encoder) -> Searche
 
 
 def correlating(settings: Settings, asking: Encoder, correlation: Correlation = Correlation()) -> Correlator:
-    """With the verifier of the settings, else the shipped one; without one where that is of another encoder."""
+    """With the verifier of the settings, else the shipped one; without one where that is of other features."""
     if not settings.ranking.verify:
         return Correlator(correlation)
     if settings.verifier is not None:
-        return Correlator(correlation, verify.load(settings.verifier, encoder=asking.digest))
-    return Correlator(correlation, verify.shipped_for(encoder=asking.digest))
+        return Correlator(correlation, verify.load(settings.verifier, contrast=asking.contrast_digest))
+    return Correlator(correlation, verify.shipped_for(contrast=asking.contrast_digest))
 
 
 def _calibration(settings: Settings, asking: Encoder, correlator: Correlator) -> Calibration | None:

@@ -53,7 +53,7 @@ class Settings:
     )
     encoder: Path | None = None  # checkpoint; None: the shipped one
     reranker: Path | None = None
-    verifier: Path | None = None  # of `asid train verifier`; None: the shipped one, where it is the encoder's
+    verifier: Path | None = None  # of `asid train verifier`; None: the shipped one, where it fits
     calibration: Path | None = None  # None: calibration.json under `data` where it is there, else the shipped one
     device: str = "cpu"
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)  # tracks encoded at the same time

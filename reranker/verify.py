@@ -48,7 +48,7 @@ class TrainedVerifier:
     """Configuration of a verifier checkpoint."""
 
     verifier: VerifierConfig
-    encoder: str  # digest; a verifier is of no use with other features
+    contrast: str  # digest of the encoder's contrast network; a verifier is of no use with other features
 
 
 KINDS = (TrainedVerifier, VerifierConfig)  # of a checkpoint
@@ -113,22 +113,22 @@ def laid_upon(
 
 
 def shipped() -> Path:
-    """The verifier checkpoint that comes with the package, trained for the shipped encoder."""
+    """The verifier checkpoint that comes with the package, trained for the shipped contrast network."""
     return Path(str(resources.files("reranker") / "weights" / "verifier.safetensors"))
 
 
-def shipped_for(*, encoder: str) -> Verifier | None:
-    """The verifier that comes with the package; None where another encoder was chosen, to which it says nothing."""
+def shipped_for(*, contrast: str) -> Verifier | None:
+    """The verifier that comes with the package; None where features are others, of which it knows nothing."""
     loaded = checkpoint.load(shipped(), *KINDS)
-    return _restored(loaded) if loaded.config.encoder == encoder else None
+    return _restored(loaded) if loaded.config.contrast == contrast else None
 
 
-def load(path: Path, *, encoder: str) -> Verifier:
-    """The verifier at `path`; raises CheckpointError where it is not made for this encoder."""
+def load(path: Path, *, contrast: str) -> Verifier:
+    """The verifier at `path`; raises CheckpointError where it is not made for this contrast network."""
     loaded = checkpoint.load(path, *KINDS)
-    if loaded.config.encoder != encoder:
+    if loaded.config.contrast != contrast:
         raise CheckpointError(
-            f"{path}: made for encoder {loaded.config.encoder[:12]}, in use is {encoder[:12]}; "
+            f"{path}: made for contrast network {loaded.config.contrast[:12]}, in use is {contrast[:12]}; "
             "train one with this encoder by `asid train verifier`, or leave it away"
         )
     return _restored(loaded)

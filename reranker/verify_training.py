@@ -229,7 +229,7 @@ class _Run:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
         if record.best:
             self.best = record.auroc
-            config = TrainedVerifier(verifier=self.config, encoder=self.encoder.digest)
+            config = TrainedVerifier(verifier=self.config, contrast=self.encoder.contrast_digest)
             checkpoint.save(self.out / FILE, config, self.network, provenance=self._provenance())
         kept = dict(epoch=self.epoch, best=self.best, history=self.history)
         kept |= dict(network=self.network.state_dict(), optimiser=self.optimiser.state_dict())

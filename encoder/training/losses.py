@@ -1,6 +1,7 @@
 """NT-Xent, the contrastive loss (SimCLR; NeuralSampleID, equation 1), and the same gradients in less memory."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
@@ -73,4 +74,18 @@ def cached_backward(
         torch.set_rng_state(state[0])
         torch.cuda.set_rng_state_all(state[1])
         network(portion).backward(gradient)
+    return value.detach()
+
+
+def backward_side_by_side(
+    network: Callable[[Tensor], Tensor], portions: Sequence[Tensor], loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The same gradients with each portion in a thread of its own; all are in memory at once, and run once."""
+    with ThreadPoolExecutor(len(portions)) as pool:
+        outputs = list(pool.map(network, portions))
+        leaves = torch.cat([output.detach() for output in outputs]).requires_grad_()
+        value = loss(leaves)
+        value.backward()
+        gradients = leaves.grad.split([len(o) for o in outputs])
+        list(pool.map(lambda output, gradient: output.backward(gradient), outputs, gradients))
     return value.detach()

@@ -16,6 +16,9 @@ class Schedule:
     # Pairs that pass through the network at once, and share the statistics of its norms; 0: a chunk. What 16 pairs need
     # stays in a CPU's fast memory, which takes a fifth off the time of a step.
     portion: int = 0
+    # Shares of a batch that pass through the network side by side, a thread each (OMP_NUM_THREADS=1 then). With more
+    # than 1 the whole batch is in memory, and gradients are added in no fixed order.
+    lanes: int = 1
     learning_rate: float = 8e-5  # peak, Adam
     final_rate: float = 7e-7
     warmup: int = 30  # steps
@@ -28,7 +31,7 @@ class Schedule:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "chunk", "learning_rate", "temperature", "patience"):
+        for name in ("epochs", "steps", "batch", "chunk", "lanes", "learning_rate", "temperature", "patience"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected more than 0")
         if self.precision not in get_args(Schedule.__annotations__["precision"]):

@@ -21,7 +21,7 @@ from encoder.systems import KINDS, System
 from encoder.training import augment, losses, state
 from encoder.training.noise import NoisePairMaker
 from encoder.training.pairing import NoisePairing, Pairing
-from encoder.training.pairs import PairBatch, PairMaker
+from encoder.training.pairs import PairMaker
 from encoder.training.resampled import at_rate
 from encoder.training.schedule import Schedule, rate
 from encoder.training.stem_cache import StemCache
@@ -145,11 +145,13 @@ class _Run:
             group["lr"] = rate(self.schedule, step)
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
-        chunk = min(self.schedule.chunk, self.schedule.batch)
+        lanes = self.schedule.lanes
+        chunk = min(self.schedule.chunk, self.schedule.batch) if lanes == 1 else -(-self.schedule.batch // lanes)
+        backward = losses.cached_backward if lanes == 1 else losses.backward_side_by_side
         portions = list(zip(views.references.split(chunk), views.queries.split(chunk), strict=True))
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)
-            loss = losses.cached_backward(self._fingerprints, portions, lambda z: self._loss(z, portions, views))
+            loss = backward(self._fingerprints, portions, lambda z: self._loss(z, portions, views))
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower the learning rate, then resume")
         nn.utils.clip_grad_norm_(self.trained, self.schedule.clip)
@@ -177,13 +179,14 @@ class _Run:
         """
         mixes = self.system.pairing.mixes
 
-        def make(number: int) -> PairBatch:
-            return self.maker.batch(number, self.schedule.batch, step=number * mixes)
-
-        for number, batch in state.ahead(make, first // mixes, -(-end // mixes) - first // mixes):
+        def make(number: int) -> list[tuple[int, augment.Views]]:
+            batch = self.maker.batch(number, self.schedule.batch, step=number * mixes)
             steps = range(max(number * mixes, first), min((number + 1) * mixes, end))
             part = slice(steps.start - number * mixes, steps.stop - number * mixes)
-            yield from zip(steps, augment.every(batch, self.front_end, self.system.grid, part=part), strict=True)
+            return list(zip(steps, augment.every(batch, self.front_end, self.system.grid, part=part), strict=True))
+
+        for _, made in state.ahead(make, first // mixes, -(-end // mixes) - first // mixes):
+            yield from made
 
     def _head(self) -> nn.Module:
         if self.system.objective is None:

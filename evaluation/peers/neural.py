@@ -264,7 +264,7 @@ def load(
         digest = checkpoint.load(reranker, Reranker, CrossAttentionConfig).digest
     correlator, calibration = None, None
     if correlated and all(loaded.contrast):
-        correlator = Correlator(verifier=verify.shipped_for(encoder=loaded.digest) if verified else None)
+        correlator = Correlator(verifier=verify.shipped_for(contrast=loaded.contrast_digest) if verified else None)
         scoring = confidence.scoring(Ranking(), correlator.correlation)
         calibration = confidence.shipped_for(encoder=loaded.digest, scoring=scoring)
     return Neural(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from encoder.gnn import GraphBlock, GraphNetwork, Stage
-from encoder.training.losses import cached_backward, nt_xent
+from encoder.training.losses import backward_side_by_side, cached_backward, nt_xent
 
 
 def unit(*shape, seed=0):
@@ -106,18 +106,19 @@ def loss(fingerprints):
     return nt_xent(references, queries, torch.arange(len(references)), temperature=0.1)
 
 
-def gradients(network, portions):
+def gradients(network, portions, backward=cached_backward):
     network.zero_grad()
-    value = cached_backward(network, portions, loss)
+    value = backward(network, portions, loss)
     return value, [parameter.grad.clone() for parameter in network.parameters()]
 
 
-def test_portions_give_the_gradients_of_the_whole_batch():
+@pytest.mark.parametrize("backward", [cached_backward, backward_side_by_side])
+def test_portions_give_the_gradients_of_the_whole_batch(backward):
     torch.manual_seed(0)
     network, batch = Pair().train(), torch.randn(12, 7, 6)
     whole, expected = gradients(network, [batch])
     network.largest = 0
-    value, found = gradients(network, batch.split(5))
+    value, found = gradients(network, batch.split(5), backward)
     assert network.largest == 5
     assert value.item() == pytest.approx(whole.item(), rel=1e-5)
     for a, b in zip(found, expected):

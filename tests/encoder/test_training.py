@@ -176,15 +176,25 @@ def test_the_best_epoch_is_an_encoder_that_says_how_it_was_made(uninterrupted, s
             torch.testing.assert_close(encoder.network(spectra).fingerprints, expected, rtol=0, atol=5e-3)
 
 
-def test_the_loss_falls_and_retrieval_rises_on_a_small_problem(cache, system, changed, tmp_path):
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_the_loss_falls_and_retrieval_rises_on_a_small_problem(cache, system, changed, tmp_path, lanes):
+    steps = {"epochs": 3, "steps": 20, "batch": 12, "chunk": 12, "lanes": lanes}
     easy = changed(
         system,
-        schedule={"epochs": 3, "steps": 20, "batch": 12, "chunk": 12, "learning_rate": 5e-3, "validation_pairs": 6},
+        schedule=steps | {"learning_rate": 5e-3, "validation_pairs": 6},
         pairing={"gain": 0.0, "transposition": 0.0, "tempo": (1.0, 1.0), "offset": 0.05},
     )
     records = list(train.train(cache, easy, tmp_path))
     assert records[-1].loss < records[0].loss - 0.2
     assert max(r.hit_rate_1 for r in records) > 1 / 6  # chance
+
+
+def test_side_by_side_the_shares_of_a_batch_give_the_same_steps(cache, system, changed, tmp_path):
+    records = [
+        next(train.train(cache, changed(system, schedule=dict(epochs=1, steps=3, portion=2, **lanes)), tmp_path / name))
+        for name, lanes in (("one", {}), ("two", {"lanes": 2}))
+    ]
+    assert records[0].loss == pytest.approx(records[1].loss, rel=1e-3)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(cache, system, monkeypatch, tmp_path):

@@ -203,9 +203,9 @@ def test_the_shipped_one_is_taken_only_for_the_scores_it_was_fitted_on(tmp_path,
 
 
 def shipped_by_default():
-    encoder = Encoder().digest
-    correlation = Correlator(verifier=verify.shipped_for(encoder=encoder)).correlation
-    shipped = confidence.shipped_for(encoder=encoder, scoring=confidence.scoring(Ranking(), correlation))
+    encoder = Encoder()
+    correlation = Correlator(verifier=verify.shipped_for(contrast=encoder.contrast_digest)).correlation
+    shipped = confidence.shipped_for(encoder=encoder.digest, scoring=confidence.scoring(Ranking(), correlation))
     assert shipped is not None
     return shipped
 

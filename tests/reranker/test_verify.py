@@ -77,7 +77,7 @@ def test_the_verdict_is_the_mean_over_what_is_covered_drawn_to_even_odds_where_t
 
 
 def test_the_shipped_one_believes_a_sample_and_not_other_music():
-    verifier = verify.shipped_for(encoder=Encoder().digest)
+    verifier = verify.shipped_for(contrast=Encoder().contrast_digest)
     reference, other = sparse(300, 1), sparse(300, 2)
     query = np.maximum(sparse(200, 3), np.pad(reference[60:180], ((40, 40), (0, 0))))
     place = [occurrence(40, 160, 60)]
@@ -92,13 +92,13 @@ def sparse(frames, seed):
     return np.repeat(notes, 5, axis=0)[:frames].astype(np.uint8)
 
 
-def test_a_verifier_of_another_encoder_is_refused_and_the_shipped_one_left_away():
-    assert verify.shipped_for(encoder="other") is None
+def test_a_verifier_of_other_features_is_refused_and_the_shipped_one_left_away():
+    assert verify.shipped_for(contrast="other") is None
     path = verify.shipped()
-    with pytest.raises(CheckpointError, match="made for encoder .{12}, in use is other; train one with"):
-        verify.load(path, encoder="other")
+    with pytest.raises(CheckpointError, match="made for contrast network .{12}, in use is other; train one with"):
+        verify.load(path, contrast="other")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        verify.load(path.with_name("nowhere.safetensors"), encoder="other")
+        verify.load(path.with_name("nowhere.safetensors"), contrast="other")
 
 
 def test_impossible_sizes_are_refused():

@@ -39,7 +39,7 @@ def test_every_epoch_has_a_record_and_the_best_is_kept_for_this_encoder(trained,
     assert records[0].best
     assert len({(r.likeness_auroc, r.likeness_first) for r in records}) == 1  # of what does not learn
     assert all(0 <= r.auroc <= 1 and 0 <= r.first <= 1 for r in records)
-    verifier = verify.load(out / verify_training.FILE, encoder=listening.digest)
+    verifier = verify.load(out / verify_training.FILE, contrast=listening.contrast_digest)
     assert verifier.digest == checkpoint.load(out / verify_training.FILE, *verify.KINDS).digest
     assert not verifier.training
     assert all(p.grad is None for p in listening.network.parameters())
