@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 
 from reranker.correlate import Correlation, Features, coarsened, evidence
 from reranker.slide import Asked, Held, Lines, highest, one_core_each
@@ -50,10 +51,11 @@ def _stretch(
     asked = Asked(coarsened(window, config.coarse), np.array([int(found[1].transposition)]), lines.piece)
     whole, length = coarsened(reference, config.coarse), frames // config.coarse
     step = round(_APART / config.contrast.seconds / config.coarse)
-    starts = np.append(np.arange(0, len(whole) - length, step), len(whole) - length)
-    peaks = highest(asked, [Held([whole[s : s + length] for s in starts], lines)], lines)
-    likeness = (np.maximum(peaks, 0) ** _CLEAR).sum(axis=(0, 1, 2, 3))
-    start = int(starts[_middle(likeness >= likeness.max())]) * config.coarse
+    # A stretch is so many steps; what begins in a step may end in the next.
+    steps = [whole[start : start + step + lines.reach] for start in range(0, len(whole), step)]
+    peaks = np.maximum(highest(asked, [Held(steps, lines)], lines), 0)[:, :, 0, 0]  # (pieces, spans, steps)
+    likeness = (sliding_window_view(peaks, max(length // step, 1), axis=2).max(3) ** _CLEAR).sum((0, 1))
+    start = min(_middle(likeness >= likeness.max()) * step, len(whole) - length) * config.coarse
     return reference[start : start + frames]
 
 

@@ -95,6 +95,7 @@ class _Run:
         self.trained = [*self.network.parameters(), *self.head.parameters()]
         self.optimiser = torch.optim.Adam(self.trained, lr=self.schedule.learning_rate)
         self.epoch, self.stale, self.best, self.history, self.origin = 0, 0, -1.0, [], None
+        self._half = self.schedule.batch // 2
 
     def begin_with(self, path: Path) -> None:
         """Take over the weights of a checkpoint, whose provenance goes into this run's.
@@ -148,7 +149,10 @@ class _Run:
         lanes = self.schedule.lanes
         chunk = min(self.schedule.chunk, self.schedule.batch) if lanes == 1 else -(-self.schedule.batch // lanes)
         backward = losses.cached_backward if lanes == 1 else losses.backward_side_by_side
-        portions = list(zip(views.references.split(chunk), views.queries.split(chunk), strict=True))
+        # Both sides of a pair lie half a batch apart: norms must not tell which query views went through with which
+        # reference views, or the network learns that in place of music.
+        apart = views.queries.roll(self._half, 0)
+        portions = list(zip(views.references.split(chunk), apart.split(chunk), strict=True))
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)
             loss = backward(self._fingerprints, portions, lambda z: self._loss(z, portions, views))
@@ -166,7 +170,8 @@ class _Run:
 
     def _loss(self, fingerprints: Tensor, portions: list[tuple[Tensor, Tensor]], views: augment.Views) -> Tensor:
         halves = [part.chunk(2) for part in fingerprints.split([2 * len(reference) for reference, _ in portions])]
-        references, queries = (torch.cat(side) for side in zip(*halves, strict=True))
+        references, apart = (torch.cat(side) for side in zip(*halves, strict=True))
+        queries = apart.roll(-self._half, 0)
         if self.system.objective is not None:
             return self.system.objective(references, queries, views, self.head)
         shown = dict(moments=views.moments, covers=views.covers)
