@@ -197,6 +197,19 @@ def test_side_by_side_the_shares_of_a_batch_give_the_same_steps(cache, system, c
     assert records[0].loss == pytest.approx(records[1].loss, rel=1e-3)
 
 
+@pytest.mark.parametrize("sizes", [{"portion": 2}, {"chunk": 3}, {"portion": 2, "lanes": 2}])
+def test_no_norm_sees_both_sides_of_a_pair(cache, system, changed, tmp_path, sizes):
+    run = train._Run(cache, changed(system, schedule=sizes), tmp_path, torch.device("cpu"))
+    pairs, seen, forward = run.schedule.batch, [], run.network.forward
+    views = next(views for _, views in run._views(0, 1))
+    numbers = torch.arange(2.0 * pairs).view(2, pairs, 1, 1)
+    marked = views._replace(references=views.references * 0 + numbers[0], queries=views.queries * 0 + numbers[1])
+    run.network.forward = lambda spectra: seen.append(spectra[:, 0, 0].long() % pairs) or forward(spectra)
+    run._step(0, marked)
+    assert sorted(torch.cat(seen).unique().tolist()) == list(range(pairs))
+    assert all(len(part.unique()) == len(part) for part in seen)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(cache, system, monkeypatch, tmp_path):
     monkeypatch.setattr(train.losses, "nt_xent", lambda references, *_, **__: references.sum() * torch.nan)
     with pytest.raises(FloatingPointError, match="loss is nan at step 0; lower the learning rate"):
