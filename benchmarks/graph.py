@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from benchmarks import held_out
-from encoder import checkpoint
 from encoder.gnn import GraphNetwork, Stage
-from encoder.systems import ASID, KINDS, NEURALSAMPLEID, System
-from encoder.training import train
+from encoder.systems import ASID, NEURALSAMPLEID, System
 from encoder.training.schedule import Schedule
 from encoder.training.stem_cache import StemCache
 
@@ -64,8 +63,8 @@ def main() -> None:
     cache, rows = StemCache.open(arguments.cache), []
     for seed in arguments.seeds:
         for name in NETWORKS:
-            path = trained(cache, name, seed, arguments.out)
-            rows.append({"network": name, "seed": seed, **asked(cache, path)})
+            network = held_out.trained(cache, system(name, seed), arguments.out / f"{name}-{seed}")
+            rows.append({"network": name, "seed": seed, **asked(cache, network)})
             print({k: v for k, v in rows[-1].items() if k != "ranks"}, file=sys.stderr, flush=True)
     table = summary(pd.DataFrame(rows))
     print(table.reset_index().to_json(orient="records", indent=2) if arguments.json else table.to_string())
@@ -77,19 +76,9 @@ def system(name: str, seed: int) -> System:
     return replace(STUDY, network=network, schedule=replace(STUDY.schedule, seed=seed))
 
 
-def trained(cache: StemCache, name: str, seed: int, out: Path) -> Path:
-    """The checkpoint of one run, trained as far as it is not."""
-    folder = out / f"{name}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for record in train.train(cache, system(name, seed), folder):
-        print(name, seed, record, file=sys.stderr, flush=True)
-    return folder / train.FILE
-
-
-def asked(cache: StemCache, path: Path) -> dict:
+def asked(cache: StemCache, network: nn.Module) -> dict:
     """Ranks of the right reference views, parameters, and CPU milliseconds a segment."""
-    loaded = checkpoint.load(path, *KINDS)
-    network, views = loaded.restore(loaded.config.build()), held_out.views(cache, loaded.config)
+    views = held_out.views(cache, STUDY)
     began = time.process_time()
     ranks = held_out.ranks(network, views)
     spent = time.process_time() - began

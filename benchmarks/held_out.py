@@ -1,14 +1,17 @@
 """Held out: pairs of artists that training never saw, other ones than those that it chooses its weights by."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from encoder.systems import System
-from encoder.training import augment
+from encoder import checkpoint
+from encoder.systems import KINDS, System
+from encoder.training import augment, train
 from encoder.training.pairs import PairMaker
 from encoder.training.resampled import at_rate
 from encoder.training.stem_cache import StemCache
@@ -26,6 +29,13 @@ def views(cache: StemCache, made_by: System) -> Sides:
     maker = PairMaker(held, single, grid, made_by.front_end.n_fft, split="validation", seed=SEED)
     batches = [augment.views(maker.batch(n, BATCH), front_end, grid) for n in range(PAIRS // BATCH)]
     return torch.cat([b.references for b in batches]), torch.cat([b.queries for b in batches])
+
+
+def trained(cache: StemCache, system: System, out: Path) -> nn.Module:
+    """The network of the run in `out`, trained as far as it is not."""
+    for record in train.train(cache, system, out):
+        print(out.name, record, file=sys.stderr, flush=True)
+    return checkpoint.load(out / train.FILE, *KINDS).restore(system.build())
 
 
 @torch.inference_mode()

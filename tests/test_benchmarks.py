@@ -4,11 +4,13 @@ import importlib
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import soundfile
 import torch
 
 from encoder.encode import Encoder
+from encoder.training.stem_cache import StemCache, StemTrack
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MODULES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
@@ -48,3 +50,33 @@ def test_the_best_of_several_fingerprints_counts():
     levers = importlib.import_module("benchmarks.levers")
     references, queries = torch.eye(4).reshape(2, 2, 4), torch.eye(4)[[1, 1, 0, 3]].reshape(2, 2, 4)
     assert levers.best(references, queries).tolist() == [[1, 1], [0, 1]]
+
+
+def test_every_recipe_shows_as_many_pairs_and_leaves_validation_as_it_is():
+    recipes = importlib.import_module("benchmarks.recipes")
+    tracks = [
+        StemTrack(track=f"{split}-{kind}", group="", split=split, stems=(), length=1, kind=kind)
+        for split in ("train", "validation")
+        for kind in ("song", "midi", "multitrack")
+    ]
+    cache = StemCache(Path(), tracks, np.zeros(0, np.int16))
+    for recipe in recipes.RECIPES.values():
+        schedule = recipe.system(3).schedule
+        assert (schedule.steps * schedule.batch, schedule.seed) == (recipes.PAIRS, 3)
+        kept = [track.kind for track in recipe.music(cache).tracks if track.split == "train"]
+        assert set(kept) == {"song", "midi", "multitrack"} - recipe.without
+        assert sum(track.split == "validation" for track in recipe.music(cache).tracks) == 3
+
+
+def test_what_a_recipe_gives_is_what_it_has_over_all_of_it():
+    recipes = importlib.import_module("benchmarks.recipes")
+    runs = [
+        {"recipe": name, "seed": seed, "ranks": np.array([1, 5, 11, 11 if name == "no chops" else 2])}
+        for name in recipes.RECIPES
+        for seed in (1, 2)
+    ]
+    table = recipes.summary(pandas.DataFrame(runs))
+    assert table.loc["all", "HR@10"] == 0.75
+    assert table.loc["no chops", "more"] == -0.25
+    assert table.loc["no chops", "low"] < -0.25 < table.loc["no chops", "high"] <= 0
+    assert (table.drop(index="no chops")[["more", "low", "high"]] == 0).all(axis=None)
