@@ -92,7 +92,7 @@ def as_window(how: Calibrating) -> Neural | None:
     listing = round(ranking.listing * ranking.window / how.long)  # what windows share is searched once
     efforts = {name: getattr(ranking, name) / windows for name in ("effort", "local")}
     ranking = replace(ranking, listing=max(listing, 1), **efforts)
-    correlation = replace(correlation, effort=correlation.effort / windows)
+    correlation = replace(correlation, effort=correlation.effort / windows, verified=correlation.judged(1 / windows))
     return _peer(how, ranking, correlation, about=f"the product, as it searches windows of {how.long:g} s")
 
 

@@ -29,7 +29,7 @@ from reranker.verify import Features, Verifier
 
 NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
 QUIETEST = 1e-3  # deviation of cosines that counts at least
-_FEWEST = 4  # references of a window that are verified, however long the query is
+_FEWEST = 4  # references of a window that are judged by the verifier, however long the query is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,10 @@ class Correlation:
         reach = self.effort / max(query * self.contrast.seconds, 1.0) / self.contrast.seconds
         return within(references, reach, least=self.finest)
 
+    def judged(self, share: float) -> int:
+        """How many references of a window that is such a share of the query are verified: its others wait."""
+        return max(round(self.verified * share), min(_FEWEST, self.verified))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
@@ -165,10 +169,7 @@ class Correlator:
     def _verified(
         self, query: Features, references: Mapping[int, Features], found: Mapping[int, Explanation], *, share: float
     ) -> dict[int, Explanation]:
-        """The best of what was found as the verifier believes them, and all in the new order.
-
-        Of a window that is but a share of a long query fewer are judged: its other windows wait.
-        """
+        """The best of what was found as the verifier believes them, and all in the new order."""
         config = self.correlation
         if self.verifier is None:
             return dict(found)
@@ -179,8 +180,7 @@ class Correlator:
             over = math.exp(config.trust * (odds - config.usual))
             return replace(found[number], score=found[number].score * over)
 
-        count = max(round(config.verified * share), min(_FEWEST, config.verified))
-        best = [number for number in list(found)[:count] if found[number].score > config.hopeless]
+        best = [n for n in list(found)[: config.judged(share)] if found[n].score > config.hopeless]
         with one_core_each() as pool:
             believed = {**found, **dict(zip(best, pool.map(judged, best), strict=True))}
         return dict(sorted(believed.items(), key=lambda item: -item[1].score))  # ties stay in order
