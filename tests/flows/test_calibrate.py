@@ -113,7 +113,11 @@ def test_windows_of_long_queries_are_asked_in_a_part_of_the_time_and_calibrated_
         return rendered
 
     monkeypatch.setattr(calibrate, "Neural", neural)
-    monkeypatch.setattr(calibrate.assembly, "encoder", lambda settings: SimpleNamespace(contrast=(8, 85), digest="abc"))
+    monkeypatch.setattr(
+        calibrate.assembly,
+        "encoder",
+        lambda settings: SimpleNamespace(contrast=(8, 85), digest="abc", contrast_digest="def"),
+    )
     sources, given = OwnSources(music=Music(path=tmp_path)), how(tmp_path, long=180.0)
     fitted = calibrate.calibrate_own(sources, given)
     assert rendered.asked == 2 * (30 + 30 + 30)  # whole, excerpts, as windows
