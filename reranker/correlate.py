@@ -23,7 +23,7 @@ from torch import Tensor
 
 from encoder.contrast import Contrast
 from reranker.rank import Occurrence, within
-from reranker.slide import Asked, Held, Lines, highest, one_core_each
+from reranker.slide import Asked, Lines, highest, one_core_each
 from reranker.trace import Warp, centred, measure, occurrences
 from reranker.verify import Features, Verifier
 
@@ -208,7 +208,7 @@ def search(
     if not numbers or len(mine) < lines.piece:
         return [], np.zeros((0, 0, 0, 0, 0), np.float32)
     asked = Asked(mine, config.transpositions, lines.piece)
-    return numbers, highest(asked, [Held([frames[number]], lines) for number in numbers], lines)
+    return numbers, highest(asked, [[frames[number]] for number in numbers], lines)
 
 
 def coarsened(features: Features, count: int) -> Tensor:

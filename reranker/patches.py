@@ -18,7 +18,7 @@ from torch import Tensor
 from encoder.encoding import Encoding
 from reranker.correlate import NOISE, QUIETEST, Correlation, coarsened
 from reranker.rank import Scored
-from reranker.slide import Asked, Held, Lines, highest, one_core_each
+from reranker.slide import Asked, Lines, highest, one_core_each
 from store.reading import Stored
 from store.segment_ids import index_of, track_of
 
@@ -84,8 +84,7 @@ def _surplus(mine: NDArray[np.uint8], patches: NDArray[np.uint8], config: Correl
     frames = coarsened(mine, coarse)
     if len(frames) < lines.piece:
         return np.zeros(len(patches), np.float32)
-    held = Held(_coarsened(patches, coarse).unbind(), lines)
-    peaks = highest(Asked(frames, config.transpositions, lines.piece), [held], lines)
+    peaks = highest(Asked(frames, config.transpositions, lines.piece), [_coarsened(patches, coarse).unbind()], lines)
     over = _over(peaks, config.surplus)
     cells = np.square(over).sum(axis=(0, 1)) * config.belief[..., None]
     return cells.reshape(-1, len(patches)).max(axis=0)

@@ -5,11 +5,9 @@ piece at a tempo ratio is then a sum of them along a line of that slope. Fourier
 same and take three times as long (benchmarks/correlate.py).
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ from torch.nn.functional import pad
 SPANS = (1, 2)  # pieces that are compared as one
 _AT_ONCE = 32  # pieces whose products are in memory at once
 _QUIET = 0.1  # of the median energy; quieter patches are compared as if they had that
-_WAITING = 8  # jobs that are ready for a worker
 _BLOCK = 2048  # places of which the sums stay in fast memory
 _NOWHERE = np.float32(-1)  # where a span does not fit
 
@@ -72,27 +69,26 @@ class Held:
         energy = padded.square().sum(1).numpy()
         self.scales = _scales(energy, lines.offsets, lines.lengths, self.starts, *self.places)
 
-    def __len__(self) -> int:
-        return len(self.starts)
 
+def highest(asked: Asked, groups: Sequence[Sequence[Tensor]], lines: Lines) -> NDArray[np.float32]:
+    """(pieces, spans, tempi, transpositions, references): highest cosine anywhere; -1 where a span does not fit.
 
-def highest(asked: Asked, held: list[Held], lines: Lines) -> NDArray[np.float32]:
-    """(pieces, spans, tempi, transpositions, references): highest cosine anywhere; -1 where a span does not fit."""
-    tempi, transpositions = len(lines.lengths), len(asked.frames)
-    ends = np.cumsum([0, *map(len, held)])
-    peaks = np.full((ends[-1], transpositions, asked.pieces, len(SPANS), tempi), _NOWHERE, np.float32)
-    with one_core_each() as pool:
-        waiting: deque[Future] = deque()
-        for references, (begin, end) in zip(held, pairwise(ends)):
+    `groups`: references (frames, bins), those of a group side by side. A group is one worker's: a job of its own for
+    each transposition would take as long to hand out as to do.
+    """
+    ends = np.cumsum([0, *map(len, groups)])
+    shape = (ends[-1], len(asked.frames), asked.pieces, len(SPANS), len(lines.lengths))
+    peaks = np.full(shape, _NOWHERE, np.float32)
+
+    def fill(group: Sequence[Tensor], begin: int, end: int) -> None:
+        held = Held(group, lines)
+        for j, frames in enumerate(asked.frames):
             for first in range(0, asked.pieces, _AT_ONCE):
                 chosen = slice(first * lines.piece, (first + _AT_ONCE + SPANS[-1] - 1) * lines.piece)
-                for j in range(transpositions):
-                    out = peaks[begin:end, j, first:]
-                    waiting.append(pool.submit(_fill, asked.frames[j, chosen], references, lines, out))
-                    while len(waiting) > _WAITING:
-                        waiting.popleft().result()
-        for future in waiting:
-            future.result()
+                _fill(frames[chosen], held, lines, peaks[begin:end, j, first:])
+
+    with one_core_each() as pool:
+        list(pool.map(fill, groups, ends, ends[1:]))
     return _scaled(peaks, asked)
 
 

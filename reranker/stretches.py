@@ -14,7 +14,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from reranker.correlate import Correlation, Features, coarsened, evidence
-from reranker.slide import Asked, Held, Lines, highest, one_core_each
+from reranker.slide import Asked, Lines, highest, one_core_each
 from reranker.trace import Warp
 
 _COARSER = 2  # times as long frames as those that many references are compared with
@@ -53,7 +53,7 @@ def _stretch(
     step = round(_APART / config.contrast.seconds / config.coarse)
     # A stretch is so many steps; what begins in a step may end in the next.
     steps = [whole[start : start + step + lines.reach] for start in range(0, len(whole), step)]
-    peaks = np.maximum(highest(asked, [Held(steps, lines)], lines), 0)[:, :, 0, 0]  # (pieces, spans, steps)
+    peaks = np.maximum(highest(asked, [steps], lines), 0)[:, :, 0, 0]  # (pieces, spans, steps)
     likeness = (sliding_window_view(peaks, max(length // step, 1), axis=2).max(3) ** _CLEAR).sum((0, 1))
     start = min(_middle(likeness >= likeness.max()) * step, len(whole) - length) * config.coarse
     return reference[start : start + frames]

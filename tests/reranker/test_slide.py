@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reranker import slide
-from reranker.slide import Asked, Held, Lines, highest
+from reranker.slide import Asked, Lines, highest
 
 TEMPI, TRANSPOSITIONS = np.array([0.75, 1.0, 1.3]), np.array([-2, 0, 3])
 
@@ -43,7 +43,7 @@ def test_the_highest_cosines_are_those_found_frame_by_frame(piece, beside, monke
     lines = Lines(TEMPI, piece)
     found = highest(
         Asked(query, TRANSPOSITIONS, piece),
-        [Held(references, lines)] if beside else [Held([r], lines) for r in references],
+        [references] if beside else [[r] for r in references],
         lines,
     )
     assert found.shape == (5, 2, 3, 3, 2)
@@ -62,13 +62,13 @@ def test_a_stroke_that_a_slow_line_meets_twice_is_no_more_than_equal():
     twice = int(np.flatnonzero(np.diff(lines.offsets[0]) == 0)[0])
     stroke, query = torch.zeros(40, 12), torch.zeros(8, 12)
     stroke[20] = query[twice] = query[twice + 1] = torch.arange(12.0)
-    found = highest(Asked(query, np.array([0]), 8), [Held([stroke], lines)], lines)
+    found = highest(Asked(query, np.array([0]), 8), [[stroke]], lines)
     assert found[0, 0, 0, 0, 0] == pytest.approx(1)  # and not the root of two
 
 
 def test_a_span_longer_than_the_reference_is_nowhere():
     lines = Lines(np.array([1.0]), 8)
-    found = highest(Asked(frames(24), np.array([0]), 8), [Held([frames(12, seed=1)], lines)], lines)
+    found = highest(Asked(frames(24), np.array([0]), 8), [[frames(12, seed=1)]], lines)
     assert (found[:, 0] > -1).all()
     assert (found[:, 1] == -1).all()
 
@@ -77,7 +77,7 @@ def test_threads_are_as_many_as_before_here_and_in_new_ones():
     before, lines = torch.get_num_threads(), Lines(np.array([1.0]), 4)
     torch.set_num_threads(2)
     try:
-        highest(Asked(torch.rand(12, 10), np.array([0]), 4), [Held([torch.rand(30, 10)], lines)], lines)
+        highest(Asked(torch.rand(12, 10), np.array([0]), 4), [[torch.rand(30, 10)]], lines)
         with ThreadPoolExecutor(1) as pool:
             assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (2, 2)
     finally:
