@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from encoder import checkpoint
 from encoder.checkpoint import CheckpointError
 from encoder.encode import Encoder
+from encoder.systems import KINDS
 from reranker import verify
 from reranker.correlate import Correlation, Correlator
 from reranker.rank import Occurrence
@@ -99,6 +101,19 @@ def test_a_verifier_of_other_features_is_refused_and_the_shipped_one_left_away()
         verify.load(path, contrast="other")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         verify.load(path.with_name("nowhere.safetensors"), contrast="other")
+
+
+def test_new_fingerprints_leave_the_verifier_in_use_and_new_contrast_does_not(tmp_path):
+    loaded, seen = checkpoint.load(Encoder().path, *KINDS), []
+    for name in ("projector.layers.0.bias", "contrast.last.bias"):
+        changed = {key: value + (key == name) for key, value in loaded.weights.items()}
+        network = replace(loaded, weights=changed).restore(loaded.config.build())
+        checkpoint.save(tmp_path / name, loaded.config, network, provenance={})
+        other = Encoder(tmp_path / name)
+        assert other.digest != loaded.digest
+        seen.append(verify.shipped_for(contrast=other.contrast_digest))
+    assert seen[0] is not None
+    assert seen[1] is None
 
 
 def test_impossible_sizes_are_refused():
