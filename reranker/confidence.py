@@ -132,7 +132,8 @@ class Model:
         if self.least:
             chosen = np.maximum(chosen, self.least)  # NaN stays
         standardised = np.nan_to_num((chosen - self.means) / self.spreads, nan=0.0)
-        return standardised @ np.array(self.weights) + self.intercept
+        # Sums, not a matrix product, whose rows need not be summed in one order: equal evidence is equally sure.
+        return (standardised * self.weights).sum(axis=1) + self.intercept
 
 
 @dataclass(frozen=True, kw_only=True)

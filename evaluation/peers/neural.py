@@ -170,6 +170,8 @@ class Neural:
         """The product itself: the short list, ranked by how well each reference explains the query."""
         searcher = self._searcher()
         matches = searcher.matches(query, exclude=excluded)
+        # The product's order is that of confidences, which the windows of a long query need not share with scores.
+        ranked = sorted(matches, key=lambda match: -match.score)
         found = tuple(
             Found(
                 reference=self._ids[m.reference.number],
@@ -177,7 +179,7 @@ class Neural:
                 occurrences=m.occurrences,
                 confidence=m.confidence,
             )
-            for m in matches
+            for m in ranked
         )
         return Response(
             found=found,

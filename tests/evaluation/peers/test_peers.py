@@ -1,5 +1,7 @@
 """Our own encoders as peers: what they store, what they find under each protocol, what they report."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -17,7 +19,7 @@ from evaluation.peers.neural import Neural
 from evaluation.protocols import PUBLISHED, STRICT
 from reranker.checkpoint import Reranker
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
-from reranker.rank import Ranking, Scored
+from reranker.rank import Match, Ranking, Scored
 from reranker.search import Searcher
 from store.segment_ids import segment_id
 
@@ -222,6 +224,21 @@ def test_the_excerpt_of_a_track_is_found_where_it_was_taken_from(opened, catalog
     assert place.reference_span == pytest.approx((1.536, 3.584), abs=0.26)
     assert response.answered
     assert response.candidates > {"t1"}
+
+
+def test_what_the_windows_of_a_long_query_find_is_ranked_by_score(opened, catalogue, query, monkeypatch):
+    peer = opened(None)
+    peer.prepare(catalogue, silent)
+    made = [
+        Match(reference=SimpleNamespace(number=number), score=score, confidence=confidence, occurrences=())
+        for number, score, confidence in zip(peer._ids, (40.0, 90.0, 60.0), (0.9, 0.8, 0.7))
+    ]
+    product = SimpleNamespace(matches=lambda encoding, exclude: made, enough=lambda match: match.confidence > 0.85)
+    monkeypatch.setattr(peer, "correlator", object())
+    monkeypatch.setattr(peer, "_searcher", lambda: product)
+    response = peer.ask(query)
+    assert [(found.score, found.confidence) for found in response.found] == [(90.0, 0.8), (60.0, 0.7), (40.0, 0.9)]
+    assert response.answered
 
 
 def test_the_recording_itself_and_tracks_of_another_benchmark_are_never_found(opened, catalogue, music):
