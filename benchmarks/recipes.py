@@ -1,6 +1,6 @@
 """What does each part of a training recipe give? One small network, trained with all of it and with each part left out.
 
-    python -m benchmarks.recipes STEM_CACHE --out FOLDER              all recipes, two seeds: under an hour of one core
+    python -m benchmarks.recipes STEM_CACHE --out FOLDER              all recipes, two seeds: half an hour of one core
     python -m benchmarks.recipes STEM_CACHE --out FOLDER --seeds 1    one seed
 
 The network is that of benchmarks/levers.py, with one fingerprint; every recipe shows it 6,144 pairs. Each is asked
