@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def row(cache: StemCache, unseen: held_out.Sides, name: str, seed: int, out: Path) -> dict[str, Any]:
-    """Ranks of the right reference views, and CPU seconds of training where it was not done before."""
+    """Ranks of the right reference views; says how long training took, where it was not done before."""
     recipe, began = RECIPES[name], time.process_time()
     network = held_out.trained(recipe.music(cache), recipe.system(seed), out / f"{name.replace(' ', '-')}-{seed}")
     spent = time.process_time() - began

@@ -73,8 +73,7 @@ class Held:
 def highest(asked: Asked, groups: Sequence[Sequence[Tensor]], lines: Lines) -> NDArray[np.float32]:
     """(pieces, spans, tempi, transpositions, references): highest cosine anywhere; -1 where a span does not fit.
 
-    `groups`: references (frames, bins), those of a group side by side. A group is one worker's: a job of its own for
-    each transposition would take as long to hand out as to do.
+    `groups`: references (frames, bins), those of a group side by side. A group is one worker's, at all transpositions.
     """
     ends = np.cumsum([0, *map(len, groups)])
     shape = (ends[-1], len(asked.frames), asked.pieces, len(SPANS), len(lines.lengths))

@@ -57,10 +57,11 @@ def test_a_confidence_is_the_logistic_function_of_the_weighted_logarithms():
 def test_what_scores_less_is_never_surer_and_equal_evidence_is_equally_sure():
     three = dict(features=("score", "rival", "seconds"), means=(7.6, 2.8, 2.6), spreads=(3.7, 0.8, 0.6))
     model = replace(MODEL, **three, weights=(6.8, -0.87, -0.44), least=(1.6, 1.3, 1.7))
-    scores = np.sort(np.random.default_rng(0).gamma(1, 2, 217))[::-1]
-    odds = model.log_odds(confidence.features(confidence.of_ranking(scores.tolist(), seconds=20.0)))
-    assert (np.diff(odds) <= 0).all()
-    assert len(set(odds[np.log1p(scores) < 1.6][2:])) == 1  # as faint as the faintest of the fit
+    for seed in range(30):
+        scores = np.sort(np.random.default_rng(seed).gamma(1, 2, 200 + seed))[::-1]
+        odds = model.log_odds(confidence.features(confidence.of_ranking(scores.tolist(), seconds=20.0)))
+        assert (np.diff(odds) <= 0).all()
+        assert len(set(odds[np.log1p(scores) < 1.6][2:])) == 1  # as faint as the faintest of the fit
 
 
 def test_a_background_fainter_than_any_in_the_fit_makes_nothing_surer():
