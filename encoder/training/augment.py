@@ -44,7 +44,7 @@ def views(batch: PairBatch, front_end: FrontEnd, grid: SegmentGrid) -> Views:
         covered = (
             _sample(batch, part, front_end) * 10 ** (gain / 20) + _there(batch.interferences, part, device) * factor
         )
-        return _reference(batch, part, front_end), _warped(covered, batch, part, front_end, grid)
+        return _reference(batch, part, front_end, grid), _warped(covered, batch, part, front_end, grid)
 
     spectra = _in_portions(mixture, len(batch.tracks), _device(front_end))
     coloured = (
@@ -74,7 +74,7 @@ def apart(batch: PairBatch, front_end: FrontEnd, grid: SegmentGrid) -> Spectra:
     def sides(part: slice) -> tuple[Tensor, ...]:
         cover = _there(batch.interferences, part, _device(front_end))
         warped = (_warped(x, batch, part, front_end, grid) for x in (_sample(batch, part, front_end), cover))
-        return _reference(batch, part, front_end), *(10 ** (x / 10) for x in warped)
+        return _reference(batch, part, front_end, grid), *(10 ** (x / 10) for x in warped)
 
     return Spectra(*_in_portions(sides, len(batch.tracks), _device(front_end)))
 
@@ -85,8 +85,12 @@ def _in_portions(make: Callable[[slice], tuple[Tensor, ...]], pairs: int, device
     return map(torch.cat, zip(*parts, strict=True))
 
 
-def _reference(batch: PairBatch, part: slice, front_end: FrontEnd) -> Tensor:
-    return front_end(_there(batch.references, part, _device(front_end)))
+def _reference(batch: PairBatch, part: slice, front_end: FrontEnd, grid: SegmentGrid) -> Tensor:
+    waveforms = _there(batch.references, part, _device(front_end))
+    if batch.replayed is None:
+        return front_end(waveforms)
+    tempo, transposition = (_there(x, part, waveforms.device) for x in batch.replayed)
+    return front_end.warped(waveforms, tempo=tempo, transposition=transposition, frames=grid.frames)
 
 
 def _sample(batch: PairBatch, part: slice, front_end: FrontEnd) -> Tensor:

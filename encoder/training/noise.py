@@ -60,7 +60,7 @@ class NoisePairMaker(PairMaker):
         sample = middle(excerpt, self._read(tempo) + 2 * self.lead, shift=shift)[: self._read(tempo) + self.lead]
         source, background = self._background(rng, moment.track)
         return Pair(
-            reference=middle(excerpt, self.window),
+            reference=middle(excerpt, self.widest),
             sample=sample,
             interference=background,
             loudness=(rms(sample[self.lead :]), rms(background)),

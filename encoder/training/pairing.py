@@ -6,8 +6,9 @@ import numpy as np
 
 from encoder.segments import SegmentGrid
 
+REPLAYED = (0.85, 1.18), 4.0  # tempo, log-uniform, and semitones up and down of a track that is played otherwise
 _PROBABILITIES = ("foreign_interference", "whole_reference", "short", "varispeed", "interferers", "same_song")
-_PROBABILITIES += ("drums", "chopped", "saturation", "reverb", "band_limit")
+_PROBABILITIES += ("drums", "chopped", "saturation", "reverb", "band_limit", "replayed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class Pairing:
     saturation: float = 0.0  # probability that the sample is driven into saturation
     reverb: float = 0.0  # probability that the sample gets reverberation
     band_limit: float = 0.0  # probability, of each view, that it loses its highest and its faintest bands
+    replayed: float = 0.0  # probability that the track itself is played otherwise, in both views: one track is many
 
     def __post_init__(self) -> None:
         if not 0 < self.tempo[0] <= self.tempo[1]:
@@ -71,7 +73,8 @@ class Pairing:
 
     def query_samples(self, grid: SegmentGrid, n_fft: int) -> int:
         """Samples of source audio that the fastest query view needs."""
-        return int(np.ceil((grid.frames - 1) * grid.frame_hop * self.tempo[1])) + n_fft + 1
+        fastest = self.tempo[1] * (REPLAYED[0][1] if self.replayed else 1)
+        return int(np.ceil((grid.frames - 1) * grid.frame_hop * fastest)) + n_fft + 1
 
     def levels(self, step: int | None) -> tuple[float, float]:
         """Lowest and highest level or gain in dB at a training step; None is after all of them."""

@@ -9,8 +9,8 @@ gain, the interference the sum of S_r.)
 Additions, off in the paper's recipe: interference from another track, which is what producers mix a sample with and
 what lets recordings without stems be used; reference views that hold the whole mix while the query view holds only some
 of its stems; samples of drums alone, which a random subset of six stems hardly ever is; samples shorter than the
-segment, alone, looped or chopped; varispeed, where pitch follows tempo; and, as hard negatives, pairs of another moment
-of the same track.
+segment, alone, looped or chopped; varispeed, where pitch follows tempo; tracks that are themselves played otherwise, so
+that the network meets more music than there is; and, as hard negatives, pairs of another moment of the same track.
 
 Only reading, adding and cutting happen here, in numpy, and random numbers are drawn: what is done to the waveforms is
 done on the device (encoder/training/augment.py). The interference is warped as its sample is, as in the paper: so the
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from encoder.segments import SegmentGrid
 from encoder.training import effects, mixing
 from encoder.training.cutting import shortened
-from encoder.training.pairing import Pairing
+from encoder.training.pairing import REPLAYED, Pairing
 from encoder.training.repetition import repeats
 from encoder.training.stem_cache import StemCache
 
@@ -39,7 +39,7 @@ _TRACKS = 50  # tried before the cache counts as silent
 class PairBatch:
     """Waveforms of a batch before effects, mixing and warping; row i of every array belongs to pair i."""
 
-    references: NDArray[np.float32]  # (pairs, window), x_q
+    references: NDArray[np.float32]  # (pairs, window or longest replayed window), x_q
     samples: NDArray[np.float32]  # (pairs, longest window), x_q or a part of it, shifted
     interferences: NDArray[np.float32]  # (pairs, longest window), sum of S_r
     tempo: NDArray[np.float32]  # (pairs,) to be applied to samples and interferences
@@ -50,6 +50,7 @@ class PairBatch:
     mixes: tuple[mixing.Mix, ...]  # one per training step
     responses: NDArray[np.float32] | None = None  # (pairs, taps) of the rooms in which the samples are heard
     lead: int = 0  # samples before the place where warping reads, for the rooms' sake
+    replayed: NDArray[np.float32] | None = None  # (2, pairs) tempo, semitones of the references, in those above as well
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ class PairMaker:
         self.cache, self.pairing, self.grid, self.n_fft, self.seed = cache, pairing, grid, n_fft, seed
         self.window = grid.window(1, n_fft)
         self.longest = pairing.query_samples(grid, n_fft)
+        self.widest = self._read(REPLAYED[0][1]) if pairing.replayed else self.window  # of a reference view
         self.lead = 0  # samples that a view holds before its window
         self.offset = round(pairing.offset * grid.sample_rate)
         self.tracks = [t for t in cache.tracks if t.split == split and t.length >= grid.sample_rate]
@@ -104,6 +106,9 @@ class PairMaker:
         repeat = size > len(self.tracks)
         chosen = rng.choice(len(self.tracks), size, replace=repeat, p=self.weights)
         tempo, transposition = self._warps(rng, size)
+        replayed = self._replayed(rng, size) if self.pairing.replayed else None
+        if replayed is not None:
+            tempo, transposition = tempo * replayed[0], transposition + replayed[1]
         pairs, moments = self._pairs(rng, chosen, tempo)
         tracks, sources = (np.array([getattr(p, name) for p in pairs], np.int64) for name in ("track", "source"))
         loudness = np.array([p.loudness for p in pairs], np.float32).T
@@ -114,7 +119,7 @@ class PairMaker:
             for n in range(self.pairing.mixes)
         )
         return PairBatch(
-            references=np.stack([p.reference for p in pairs]),
+            references=self._references(pairs, replayed),
             samples=_rows([p.sample for p in pairs], self.longest + self.lead),
             interferences=_rows([p.interference for p in pairs], self.longest),
             tempo=tempo,
@@ -124,6 +129,7 @@ class PairMaker:
             effects=effects.draw(rng, self.pairing, size),
             mixes=tuple(mixes),
             lead=self.lead,
+            replayed=replayed,
         )
 
     def _warps(self, rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -134,6 +140,19 @@ class PairMaker:
         if self.pairing.varispeed:
             transposition = np.where(rng.random(size) < self.pairing.varispeed, 12 * np.log2(tempo), transposition)
         return tempo, transposition.astype(np.float32)
+
+    def _replayed(self, rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+        """(2, pairs) tempo and semitones at which the tracks themselves are played."""
+        (low, high), limit = REPLAYED
+        drawn = np.stack([np.exp(rng.uniform(np.log(low), np.log(high), size)), rng.uniform(-limit, limit, size)])
+        return np.where(rng.random(size) < self.pairing.replayed, drawn, [[1.0], [0.0]]).astype(np.float32)
+
+    def _references(self, pairs: list[Pair], replayed: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """Waveforms of the reference views, as much of each as is read."""
+        if replayed is None:
+            return np.stack([p.reference for p in pairs])
+        read = [middle(p.reference, self._read(tempo)) for p, tempo in zip(pairs, replayed[0], strict=True)]
+        return _rows(read, self.widest)
 
     def _pairs(
         self, rng: np.random.Generator, chosen: NDArray[np.int64], tempo: NDArray[np.float32]
@@ -165,7 +184,7 @@ class PairMaker:
             shortest = int(self.pairing.shortest * self.grid.sample_rate)
             sample = shortened(rng, sample, window=self.window, shortest=shortest, chopped=self.pairing.chopped)
         return Pair(
-            reference=middle(reference, self.window),
+            reference=middle(reference, self.widest),
             sample=middle(sample, self._read(tempo), shift=round(rng.uniform(-1, 1) * self.offset)),
             interference=interference,
             loudness=loudness,
@@ -223,7 +242,7 @@ class PairMaker:
         """The audible stems around a random window, as far as the views read them and `offset` on both sides."""
         track = self.tracks[number]
         start = int(rng.integers(0, max(track.length - self.window, 0) + 1))
-        length = max(self.window, self._read(tempo)) + 2 * offset
+        length = max(self.widest, self._read(tempo)) + 2 * offset
         stems = self.cache.read(track, start - (length - self.window) // 2, length)
         drums, heard = np.array([stem.name in _DRUMS for stem in track.stems]), self._audible(stems)
         return Moment(track=int(number), start=start, stems=stems if heard.all() else stems[heard], drums=drums[heard])

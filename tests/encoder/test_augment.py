@@ -154,6 +154,17 @@ def test_the_reference_view_is_plain_and_the_query_view_a_warped_mixture_pair_by
         torch.testing.assert_close(views.queries[i], query(front_end, made, i), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("mixes", [1, 2])
+def test_the_reference_view_of_a_replayed_track_is_warped(mixes):
+    made, front_end = batch(3, pairing=replace(PAPER, mixes=mixes)), FrontEnd(LogFrequency())
+    speeds, semitones = np.array([[0.9, 1.0, 1.1], [-2.0, 0.0, 3.5]], np.float32)
+    played = replace(made, references=made.samples, replayed=np.stack([speeds, semitones]))
+    views = next(augment.every(played, front_end, GRID))
+    for i in range(3):
+        expected = warped(front_end, made.samples[i], float(speeds[i]), float(semitones[i]))
+        torch.testing.assert_close(views.references[i], expected, rtol=0, atol=1e-3)
+
+
 def test_colour_is_a_smooth_gain_over_frequency_the_same_in_every_frame():
     made = batch(2)
     mix = made.mixes[0]

@@ -153,6 +153,37 @@ def test_both_views_share_their_middle_whatever_the_tempo():
         assert abs(covering + used / 2 - middle) <= 1
 
 
+def test_a_replayed_track_is_played_otherwise_in_both_views():
+    sounds = [noise(3, 30_000, seed=s) for s in (1, 2)]
+    batch = maker(*sounds, pairing=replace(PAIRING, replayed=0.5, tempo=(0.9, 1.1))).batch(0, 60)
+    tempo, semitones = batch.replayed
+    asis = tempo == 1
+    assert 15 < asis.sum() < 45
+    assert not semitones[asis].any()
+    assert 0.85 <= tempo.min() < 0.9
+    assert 1.1 < tempo.max() <= 1.18
+    assert -4 <= semitones.min() < -3
+    assert 3 < semitones.max() <= 4
+    # Between the views lies what would lie there without it.
+    assert (np.abs(np.log(batch.tempo / tempo)) <= np.log(1.1) + 0.01).all()
+    assert (np.abs(batch.transposition - semitones) <= 3).all()
+    for reference, speed in zip(batch.references, tempo):
+        read = round(15 * 256 * float(speed)) + N_FFT
+        assert np.any(reference[read - 50 : read])
+        assert not np.any(reference[read:])
+
+
+def test_what_a_replayed_track_shows_has_its_middle_where_the_query_view_has_it():
+    pairs = maker(noise(4, seed=1), noise(3, seed=2), pairing=replace(PAIRING, offset=0.0, replayed=1.0))
+    batch = pairs.batch(0, 30)
+    sides = zip(batch.references, queries(batch), batch.tracks, batch.replayed[0], batch.tempo)
+    for reference, query, track, tempo, speed in sides:
+        stems, (shown, heard) = pairs.cache.stems[track], (round(15 * 256 * float(t)) + N_FFT for t in (tempo, speed))
+        sampled = placed(reference[:shown], stems)
+        (covering,) = {at for i, (at, _) in placed(query[:heard], stems).items() if i not in sampled}
+        assert abs(covering + heard / 2 - next(iter(sampled.values()))[0] - shown / 2) <= 1
+
+
 def test_every_partition_is_as_likely():
     rng = np.random.default_rng(0)
     masks = [tuple(_proper_subset(rng, 3)) for _ in range(6000)]
