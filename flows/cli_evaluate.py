@@ -36,12 +36,13 @@ for _command in (evaluate_compare, evaluate_noise, evaluate_sounds, evaluate_ver
 @click.option("--sample-free", type=click.IntRange(0), help="Queries without one.  [default: 20]")
 @click.option("--distractors", type=click.IntRange(0), help="Tracks sampled by none.  [default: all that are left]")
 @click.option("--interference", type=click.IntRange(1), help="Tracks laid over the samples.  [default: 20]")
+@click.option("--soundfont", type=PATH, help="For MIDI files.  [default: Debian's General MIDI soundfont]")
 @click.option("--seed", type=click.IntRange(0), help="Another seed, another benchmark.  [default: 0]")
 @click.option("--export", type=PATH, help="Write audio and annotations here, to be read by `asid evaluate sample100`.")
 @comparison_options
 def own(
     music: Path, where: tuple[str, ...], further: Path | None, further_where: tuple[str, ...], export: Path | None,
-    as_json: bool, compared: dict[str, Any], **sizes: int | None,
+    as_json: bool, compared: dict[str, Any], **sizes: int | Path | None,
 ) -> None:  # fmt: skip
     """Make a benchmark out of MUSIC (a folder, a list of files, or a manifest) and compare systems on it.
 

@@ -56,7 +56,14 @@ class Part:
 
 
 def make_ready(
-    track: Track, cache: Path, *, with_stems: bool, sample_rate: int, shortest: float, longest: float
+    track: Track,
+    cache: Path,
+    *,
+    with_stems: bool,
+    sample_rate: int,
+    shortest: float,
+    longest: float,
+    soundfont: Path | None = None,
 ) -> Material:
     """A track with files to read from; MIDI files and sums of stems are rendered into `cache`, cut to `longest` s.
 
@@ -65,9 +72,9 @@ def make_ready(
     if track.form == "recording":
         duration = _looked_at(track.files[0].path)
         return Material(track=track, mix=track.files[0].path, duration=duration)
-    folder = cache / track.form / _digest(track, with_stems, sample_rate, longest)
+    folder = cache / track.form / _digest(track, soundfont, with_stems, sample_rate, longest)
     if not (folder / "mix.flac").is_file():
-        _write_stems(folder, _stems(track, sample_rate), with_stems, sample_rate, longest)
+        _write_stems(folder, _stems(track, sample_rate, soundfont), with_stems, sample_rate, longest)
     duration = audio.info(folder / "mix.flac").duration
     if duration < shortest:
         raise AudioError(track.files[0].path, f"lasts {duration:.1f} s, expected at least {shortest:g} s")
@@ -87,21 +94,22 @@ def _looked_at(path: Path) -> float:
     return duration
 
 
-def _digest(track: Track, *settings: object) -> str:
+def _digest(track: Track, soundfont: Path | None, *settings: object) -> str:
     digest = hashlib.sha256(f"{VERSION} {settings}".encode())
     for file in track.files:
         digest.update(file.stem.encode())
         if track.form == "midi":
-            digest.update(file.path.read_bytes() + midi_renderer().soundfont.encode())
+            digest.update(file.path.read_bytes() + midi_renderer(soundfont).soundfont.encode())
         else:
             stat = file.path.stat()
             digest.update(f"{file.path} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:20]
 
 
-def _stems(track: Track, sample_rate: int) -> dict[str, NDArray[np.float32]]:
+def _stems(track: Track, sample_rate: int, soundfont: Path | None) -> dict[str, NDArray[np.float32]]:
     if track.form == "midi":
-        return midi.render(track.files[0].path, sample_rate=sample_rate, time_limit=_MIDI_LIMIT)
+        how = dict(sample_rate=sample_rate, soundfont=soundfont, time_limit=_MIDI_LIMIT)
+        return midi.render(track.files[0].path, **how)
     return {file.stem: audio.read(file.path, sample_rate=sample_rate) for file in track.files}
 
 

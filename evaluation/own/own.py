@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from encoder.audio import AudioError
+from encoder.training import midi
 from encoder.training.midi import MidiError
 from evaluation.benchmark import Benchmark
 from evaluation.own import listing, material, own_files, roles, survey
@@ -61,6 +62,7 @@ class OwnSettings:
     sample_rate: int = 22_050  # Hz, of what is rendered
     shortest: float = 15.0  # seconds; shorter tracks are left out
     longest_midi: float = 120.0  # seconds of a MIDI file or of stems that are rendered
+    soundfont: Path | None = None  # of MIDI files; None: Debian's General MIDI soundfont
 
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("references", "sample_free", "distractors", "seed")}
@@ -108,14 +110,17 @@ def render(
     """The benchmark of these settings and this music, rendered into the cache folder `directory` unless it is there.
 
     Files that cannot be used are left out; `facts` name them with the reason. Raises FileNotFoundError where a source
-    is missing, ValueError where there are too few usable tracks, OSError where the cache cannot be written.
+    is missing, ValueError where there are too few usable tracks or the soundfont is not there, OSError where the cache
+    cannot be written.
     """
+    if settings.soundfont is not None:
+        midi.find_soundfont(settings.soundfont)
     music = listing.read(sources.music)
     further = listing.read(sources.further) if sources.further else ()
     folder = Path(directory) / f"own-{_digest(settings, music, further)}"
     kept = own_files.load(folder)
     if kept is None:
-        found = survey.look(music, further, shortest=settings.shortest)
+        found = survey.look(music, further, shortest=settings.shortest, soundfont=settings.soundfont)
         _Rendering(settings, found, folder, progress or _silent, workers).run()
         kept = own_files.load(folder)
     if kept is None:
@@ -130,12 +135,17 @@ def _silent(what: str, done: int, total: int) -> None:
 def _digest(settings: OwnSettings, music: Sequence[Listed], further: Sequence[Listed]) -> str:
     request = {
         "versions": _versions(),
-        "midi": survey.midi_renderer().soundfont,
-        "settings": asdict(settings),
+        **_described(settings),
         "music": [listed.identity for listed in music],
         "further": [listed.identity for listed in further],
     }
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _described(settings: OwnSettings) -> dict[str, Any]:
+    """The settings, and in place of where the soundfont lies which one it is."""
+    kept = {name: value for name, value in asdict(settings).items() if name != "soundfont"}
+    return {"midi": survey.midi_renderer(settings.soundfont).soundfont, "settings": kept}
 
 
 def _versions() -> dict[str, Any]:
@@ -185,10 +195,12 @@ class _Rendering:
         return len(self._ready) == len(drawn.all)
 
     def _made_ready(self, sampled: Collection[Track], track: Track) -> Material | str:
-        limits = {"shortest": self._settings.shortest, "longest": self._settings.longest_midi}
+        wanted = self._settings
+        how = {"shortest": wanted.shortest, "longest": wanted.longest_midi, "sample_rate": wanted.sample_rate}
         try:
-            rate, with_stems = self._settings.sample_rate, track in sampled
-            return material.make_ready(track, self._folder.parent, with_stems=with_stems, sample_rate=rate, **limits)
+            return material.make_ready(
+                track, self._folder.parent, with_stems=track in sampled, soundfont=wanted.soundfont, **how
+            )
         except (AudioError, MidiError) as error:
             return survey.reason(error, track.files)
 
@@ -282,7 +294,7 @@ def _facts(
     types = Counter(relation.sample_type for relation in relations)
     return {
         "seed": settings.seed,
-        "settings": asdict(settings),
+        **_described(settings),
         "versions": _versions(),
         "references": len(drawn.references),
         "distractors": len(drawn.distractors),

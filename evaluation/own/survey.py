@@ -41,7 +41,9 @@ class Survey:
     left_out: Mapping[str, str]  # id -> reason
 
 
-def look(music: Sequence[Listed], further: Sequence[Listed], *, shortest: float) -> Survey:
+def look(
+    music: Sequence[Listed], further: Sequence[Listed], *, shortest: float, soundfont: Path | None = None
+) -> Survey:
     """The tracks that can be used as far as headers tell; `further` may not become more than distractors.
 
     Left out are what no header is read of, what lasts less than `shortest` seconds, MIDI files where fluidsynth or a
@@ -52,7 +54,7 @@ def look(music: Sequence[Listed], further: Sequence[Listed], *, shortest: float)
     among = {listed.source.path for listed in music}
     further = [listed for listed in further if listed.source.path not in among]
     twins = _twins([file for listed in (*music, *further) for file in listed.source.files])
-    renderer = midi_renderer()
+    renderer = midi_renderer(soundfont)
     for listed, is_further in [*((one, False) for one in music), *((one, True) for one in further)]:
         path = listed.source.path
         if path in twins:
@@ -73,13 +75,13 @@ class Renderer:
     missing: str = ""  # what is not installed, with the cure
 
 
-def midi_renderer() -> Renderer:
-    """What is installed of fluidsynth and a soundfont."""
+def midi_renderer(given: Path | None = None) -> Renderer:
+    """What is installed of fluidsynth and a soundfont, the given one or Debian's."""
     if shutil.which("fluidsynth") is None:
         missing = "is a MIDI file, and fluidsynth is not installed; install fluidsynth and fluid-soundfont-gm"
         return Renderer(soundfont="", missing=missing)
     try:
-        soundfont = midi.find_soundfont()
+        soundfont = midi.find_soundfont(given)
     except MidiError as error:
         return Renderer(soundfont="", missing=f"is a MIDI file, but there is {error}")
     return Renderer(soundfont=f"{soundfont.name} {soundfont.stat().st_size}")

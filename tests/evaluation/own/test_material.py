@@ -107,6 +107,24 @@ def test_midi_files_are_rendered_with_stems_where_they_are_sampled(tmp_path):
     assert mix_only.mix.read_bytes() == made.mix.read_bytes()
 
 
+@pytest.mark.skipif(survey.midi_renderer().missing != "", reason="fluidsynth or its soundfont is not installed")
+def test_another_soundfont_gives_another_rendering(tmp_path, monkeypatch):
+    (tmp_path / "other.sf2").symlink_to(material.midi.find_soundfont())
+    mido.MidiFile(type=1).save(tmp_path / "song.mid")
+    used = []
+
+    def render(path, *, soundfont, **_):
+        used.append(soundfont)
+        return {"lead": np.full(30 * RATE, 0.1 * len(used), np.float32)}
+
+    monkeypatch.setattr(material.midi, "render", render)
+    (track,) = surveyed(tmp_path).tracks
+    given = (None, tmp_path / "other.sf2", None)
+    mixes = [ready(track, tmp_path / "cache", soundfont=soundfont).mix for soundfont in given]
+    assert used == list(given[:2])  # the third was there
+    assert mixes[0] == mixes[2] != mixes[1]
+
+
 def test_a_part_beyond_the_end_goes_as_far_as_the_file(tmp_path):
     write(tmp_path / "a.wav", 2)
     assert len(material.read_part(tmp_path / "a.wav", 1.5, 3.0, sample_rate=None).wave) == RATE // 2

@@ -130,6 +130,21 @@ def test_another_seed_gives_another_benchmark_and_progress_names_what_was_done(b
     assert steps[-1][0] == "T002"
 
 
+def test_another_soundfont_gives_another_benchmark_that_names_it(benchmark, music, cache, tmp_path):
+    (tmp_path / "other.sf2").write_bytes(b"another band")
+    small = replace(SETTINGS, references=1, queries=1, sample_free=0, interference=1, distractors=0)
+    plain, other = (rendered(music, cache, replace(small, soundfont=s)) for s in (None, tmp_path / "other.sf2"))
+    assert folder_of(plain) != folder_of(other)
+    if shutil.which("fluidsynth"):
+        assert other.facts["midi"] == "other.sf2 12"
+
+
+def test_a_soundfont_that_is_not_there_is_named_before_anything_is_rendered(music, tmp_path):
+    with pytest.raises(ValueError, match="no soundfont .*missing.sf2"):
+        rendered(music, tmp_path / "cache", replace(SETTINGS, soundfont=tmp_path / "missing.sf2"))
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_finished_benchmark_is_not_rendered_again(benchmark, music, cache, monkeypatch):
     monkeypatch.setattr(own.survey, "look", lambda *_, **__: pytest.fail("looked at the music again"))
     assert rendered(music, cache) == benchmark
