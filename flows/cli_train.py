@@ -1,12 +1,13 @@
 """The commands that train: `asid train ...`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from flows.cli_sounds import train_sounds
 from flows.cli_versions import train_versions
-from flows.options import PATH, changed, prepare_prefect, training_options, tuned
+from flows.options import PATH, changed, further_training_options, prepare_prefect, training_options, tuned
 
 
 @click.group()
@@ -26,7 +27,7 @@ for _command in (train_versions, train_sounds):
 @click.option("--from", "start", type=PATH, help="Begin with the weights of this checkpoint.")
 @training_options
 def train_encoder(
-    cache: Path, system: str, changes: tuple[str, ...], start: Path | None, out: Path, device: str, resume: bool
+    cache: Path, system: str, changes: tuple[str, ...], start: Path | None, out: Path, **run: Any
 ) -> None:
     """Train an encoder on the stem cache CACHE; one line per epoch, the best one kept."""
     prepare_prefect(out)
@@ -35,17 +36,13 @@ def train_encoder(
     from flows.train import train_encoder
 
     recipe = tuned(systems.named(system), changes)
-    click.echo(train_encoder(cache, recipe, out, start=start, device=device, resume=resume, progress=show.epoch))
+    click.echo(train_encoder(cache, recipe, out, start=start, progress=show.epoch, **run))
 
 
 @train.command("contrast")
 @click.argument("cache", type=PATH)
-@click.option("--encoder", type=PATH, help="Encoder checkpoint to begin with.  [default: the shipped one]")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
-@training_options
-def train_contrast(
-    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
-) -> None:
+@further_training_options
+def train_contrast(cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, **run: Any) -> None:
     """Train what correlation looks at: the contrast network of an encoder, which stays as it is otherwise."""
     prepare_prefect(out)
     from encoder.training.contrast import SCHEDULE
@@ -53,19 +50,13 @@ def train_contrast(
     from flows.train import train_contrast
 
     schedule = changed(SCHEDULE, changes)
-    click.echo(
-        train_contrast(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
-    )
+    click.echo(train_contrast(cache, encoder, out, schedule=schedule, progress=show.epoch, **run))
 
 
 @train.command("verifier")
 @click.argument("cache", type=PATH)
-@click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
-@training_options
-def train_verifier(
-    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
-) -> None:
+@further_training_options
+def train_verifier(cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, **run: Any) -> None:
     """Train what tells samples from what is merely like them, for verifier in the settings; then calibrate."""
     prepare_prefect(out)
     from flows import show
@@ -73,19 +64,13 @@ def train_verifier(
     from reranker.verify_training import SCHEDULE
 
     schedule = changed(SCHEDULE, changes)
-    click.echo(
-        train_verifier(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
-    )
+    click.echo(train_verifier(cache, encoder, out, schedule=schedule, progress=show.epoch, **run))
 
 
 @train.command("reranker")
 @click.argument("cache", type=PATH)
-@click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule.")
-@training_options
-def train_reranker(
-    cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, device: str, resume: bool
-) -> None:
+@further_training_options
+def train_reranker(cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, **run: Any) -> None:
     """Train a reranker on the node matrices of a frozen encoder."""
     prepare_prefect(out)
     from flows import show
@@ -93,9 +78,7 @@ def train_reranker(
     from reranker.train import RerankerSchedule
 
     schedule = changed(RerankerSchedule(), changes)
-    click.echo(
-        train_reranker(cache, encoder, out, schedule=schedule, device=device, resume=resume, progress=show.epoch)
-    )
+    click.echo(train_reranker(cache, encoder, out, schedule=schedule, progress=show.epoch, **run))
 
 
 @train.command("compact")

@@ -46,6 +46,15 @@ def training_options(command: Callable) -> Callable:
     return command
 
 
+def further_training_options(command: Callable) -> Callable:
+    """Of every training command that starts from an encoder and has a schedule of its own: the same, and two more."""
+    changes = click.option(
+        "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the schedule."
+    )
+    encoder = click.option("--encoder", type=PATH, help="Encoder checkpoint.  [default: the shipped one]")
+    return encoder(changes(training_options(command)))
+
+
 def comparison_options(command: Callable) -> Callable:
     """Of every evaluation that compares systems; all but --json arrive as the keyword `compared`."""
     options = (
