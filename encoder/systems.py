@@ -137,7 +137,7 @@ ASID = System(
         reverb=0.1,
         band_limit=0.1,
     ),
-    schedule=Schedule(batch=256, portion=16, learning_rate=7e-4, epochs=30),
+    schedule=Schedule(batch=256, portion=16, learning_rate=7e-4, epochs=30, validation_pairs=1536),
 )
 
 NEURALSAMPLEID = System(
