@@ -58,7 +58,7 @@ class NoisePairMaker(PairMaker):
         excerpt = moment.stems.sum(axis=0)
         shift = round(rng.uniform(-1, 1) * self.shift)
         sample = middle(excerpt, self._read(tempo) + 2 * self.lead, shift=shift)[: self._read(tempo) + self.lead]
-        source, background = self._background(rng, moment.track)
+        source, background = self._background(rng, moment.track, tempo)
         return Pair(
             reference=middle(excerpt, self.widest),
             sample=sample,
@@ -69,12 +69,12 @@ class NoisePairMaker(PairMaker):
             moment=moment,
         )
 
-    def _background(self, rng: np.random.Generator, number: int) -> tuple[int, NDArray[np.float32]]:
+    def _background(self, rng: np.random.Generator, number: int, tempo: float) -> tuple[int, NDArray[np.float32]]:
         """What lies over an excerpt of that track, and the track it is of: nobody's where it is several or noise."""
-        length = self._read(1.0)
+        length = self._read(tempo)
         if rng.random() >= self.pairing.babble:
             return mixing.NOBODY, cut(rng, self.noises[rng.integers(len(self.noises))], length)
-        voices = [self._foreign(rng, number, 1.0) for _ in range(rng.integers(1, self.pairing.voices + 1))]
+        voices = [self._foreign(rng, number, tempo) for _ in range(rng.integers(1, self.pairing.voices + 1))]
         levelled = [middle(v, length) / max(rms(middle(v, length)), mixing.SILENT) for _, v in voices]
         # Of several voices the first one counts as a view's cover; the others are as faint as what they all lie over.
         return voices[0][0], np.sum(levelled, axis=0) * np.float32(0.1)
