@@ -1,7 +1,6 @@
 """Held out: pairs of artists that training never saw, other ones than those that it chooses its weights by."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +23,8 @@ Sides = tuple[Tensor, Tensor]  # reference and query views, (PAIRS, bins, frames
 
 def views(cache: StemCache, made_by: System) -> Sides:
     """Pairs of the split `validation`, made as the system's own are, each mixed once."""
-    single = replace(made_by.pairing, mixes=1, interferers=0.0, same_song=0.0)
     held, grid, front_end = at_rate(cache, made_by.grid.sample_rate), made_by.grid, made_by.spectra()
-    maker = PairMaker(held, single, grid, made_by.front_end.n_fft, split="validation", seed=SEED)
+    maker = PairMaker(held, made_by.pairing.unseen, grid, made_by.front_end.n_fft, split="validation", seed=SEED)
     batches = [augment.views(maker.batch(n, BATCH), front_end, grid) for n in range(PAIRS // BATCH)]
     return torch.cat([b.references for b in batches]), torch.cat([b.queries for b in batches])
 

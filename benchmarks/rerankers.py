@@ -69,7 +69,7 @@ def opened(name: str) -> tuple[Encoder, torch.nn.Module]:
 def pairs(cache: StemCache, encoder: Encoder) -> Sides:
     """The pairs, encoded; made in batches, so that few waveforms are in memory."""
     system = encoder.system
-    maker = PairMaker(cache, system.pairing, system.grid, system.front_end.n_fft, split="validation", seed=SEED)
+    maker = PairMaker(cache, system.pairing.unseen, system.grid, system.front_end.n_fft, split="validation", seed=SEED)
     batches = (maker.batch(n, held_out.BATCH) for n in range(held_out.PAIRS // held_out.BATCH))
     parts = [sides.of_views(augment.views(b, encoder.front_end, encoder.grid), encoder) for b in batches]
     names = ("queries", "references", "query_fingerprints", "reference_fingerprints", "tracks")

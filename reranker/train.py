@@ -125,6 +125,7 @@ class _Run:
         system = encoder.system
         maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
         self.maker = PairMaker(cache, **maker, split="train", seed=schedule.seed + 1_000_000)
+        maker |= dict(pairing=system.pairing.unseen)
         unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
         self.unseen = self._views(unseen.batch(0, schedule.validation_pairs))
         self.config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True)

@@ -1,6 +1,7 @@
 """Pairing: how a pair of views is made; the defaults are NeuralSampleID's recipe (equations 6 to 8)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -65,6 +66,11 @@ class Pairing:
             raise ValueError(
                 f"pairing: interferers is {self.interferers} with 1 mix, expected 2 mixes or more: the first has one"
             )
+
+    @property
+    def unseen(self) -> Self:
+        """The same for validation: mixed once, by one interferer, and tracks as a catalogue holds them."""
+        return replace(self, mixes=1, interferers=0.0, same_song=0.0, replayed=0.0)
 
     @property
     def in_decibels(self) -> bool:

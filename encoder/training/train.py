@@ -82,8 +82,7 @@ class _Run:
         cache, make = at_rate(cache, system.grid.sample_rate), MAKERS[type(system.pairing)]
         maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
         self.maker = make(cache, **maker, split="train", seed=self.schedule.seed)
-        single = replace(system.pairing, mixes=1, interferers=0.0, same_song=0.0)
-        unseen = make(cache, **maker | {"pairing": single}, split="validation", seed=_VALIDATION_SEED)
+        unseen = make(cache, **maker | {"pairing": system.pairing.unseen}, split="validation", seed=_VALIDATION_SEED)
         self.front_end = system.spectra().to(device)
         self.validation = augment.views(
             unseen.batch(0, self.schedule.validation_pairs), self.front_end, self.system.grid

@@ -76,3 +76,8 @@ def test_the_shipped_weights_load_under_the_digest_they_were_saved_with(name, ex
 def test_every_addition_survives_the_way_through_json(tmp_path):
     plain = json.loads(json.dumps(checkpoint.to_plain(ASID.pairing)))
     assert checkpoint.from_plain(plain, {"Pairing": Pairing}, tmp_path) == ASID.pairing
+
+
+def test_validation_hears_tracks_as_a_catalogue_holds_them():
+    pairing = Pairing(mixes=4, interferers=0.3, same_song=0.5, replayed=0.5, level=(-10, 8))
+    assert pairing.unseen == Pairing(level=(-10, 8))
