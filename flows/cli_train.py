@@ -55,6 +55,7 @@ def train_contrast(cache: Path, encoder: Path | None, changes: tuple[str, ...], 
 
 @train.command("verifier")
 @click.argument("cache", type=PATH)
+@click.option("--from", "start", type=PATH, help="Begin with the weights of this verifier, of other features.")
 @further_training_options
 def train_verifier(cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, **run: Any) -> None:
     """Train what tells samples from what is merely like them, for verifier in the settings; then calibrate."""

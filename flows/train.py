@@ -76,13 +76,15 @@ def train_verifier(
     out: Path,
     *,
     schedule: Schedule,
+    start: Path | None = None,
     device: str = "cpu",
     resume: bool = True,
     progress: Progress | None = None,
 ) -> Path:
     """Train a verifier of an encoder's contrast features; returns the checkpoint of the best epoch."""
     frozen = assembly.encoder(Settings(encoder=encoder, device=device))
-    records = verify_training.train(StemCache.open(cache), frozen, out, schedule=schedule, device=device, resume=resume)
+    how = dict(schedule=schedule, start=start, device=device, resume=resume)
+    records = verify_training.train(StemCache.open(cache), frozen, out, **how)
     _follow("verifier-training", records, progress)
     return out / verify_training.FILE
 

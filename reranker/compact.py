@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from encoder.encode import Encoder
+from encoder.training.pairing import Pairing
 from encoder.training.pairs import PairMaker
 from encoder.training.stem_cache import StemCache
 from reranker.cross_attention import CrossAttention
@@ -34,7 +35,7 @@ class Cost:
 
 def fit(cache: StemCache, encoder: Encoder, *, coordinates: int = COORDINATES, pairs: int = 384) -> CompactForm:
     """The compact form of this encoder's node matrices, from training pairs."""
-    sides = encoded(_maker(cache, encoder, "train").batch(0, pairs), encoder)
+    sides = encoded(_maker(cache, encoder, encoder.system.pairing, "train").batch(0, pairs), encoder)
     nodes = torch.cat([sides.references, sides.queries]).flatten(0, 1)
     return CompactForm.fit(nodes.cpu().numpy(), coordinates=coordinates, digest=encoder.digest)
 
@@ -43,7 +44,7 @@ def cost(
     cache: StemCache, encoder: Encoder, classifier: CrossAttention, forms: list[NodeForm], *, pairs: int = 384
 ) -> list[Cost]:
     """What each form costs on the same validation pairs."""
-    sides = encoded(_maker(cache, encoder, "validation").batch(0, pairs), encoder)
+    sides = encoded(_maker(cache, encoder, encoder.system.pairing.unseen, "validation").batch(0, pairs), encoder)
     return [_cost(form, sides, encoder, classifier) for form in forms]
 
 
@@ -63,8 +64,6 @@ def _cost(form: NodeForm, sides: Sides, encoder: Encoder, classifier: CrossAtten
     )
 
 
-def _maker(cache: StemCache, encoder: Encoder, split: str) -> PairMaker:
-    system = encoder.system
-    return PairMaker(
-        cache, system.pairing, system.grid, n_fft=system.front_end.n_fft, split=split, seed=_SEED
-    )  # fmt: skip
+def _maker(cache: StemCache, encoder: Encoder, pairing: Pairing, split: str) -> PairMaker:
+    n_fft = encoder.system.front_end.n_fft
+    return PairMaker(cache, pairing, encoder.system.grid, n_fft=n_fft, split=split, seed=_SEED)

@@ -61,23 +61,39 @@ class CrossAttention(nn.Module):
         self.norm = nn.LayerNorm(channels) if config.matching else nn.Identity()
         self.matching = Matching(config) if config.matching else None
         if config.matching:
-            # Equal at first, so that before any training a node attends to the nodes that are like it.
+            # Equal at first, so that before any training a node attends to the nodes that are like it; and what is
+            # seen in them counts for nothing, so that the similarities alone rank.
             self.key.load_state_dict(self.query.state_dict())
+            nn.init.zeros_(self.logit.weight)
 
     def forward(self, query_nodes: Tensor, reference_nodes: Tensor, similarities: Tensor | None = None) -> Tensor:
         """Logits (pairs,) of (pairs, nodes, channels) against (pairs, nodes, channels); higher: more likely a match.
 
         `similarities` (pairs,), the inner products of the fingerprints, are needed with `matching` only.
         """
+        rows = torch.arange(len(query_nodes), device=query_nodes.device).unsqueeze(1)
+        known = None if similarities is None else similarities.unsqueeze(1)
+        return self.among(query_nodes, reference_nodes, rows, known).squeeze(1)
+
+    def among(
+        self, query_nodes: Tensor, reference_nodes: Tensor, rows: Tensor, similarities: Tensor | None = None
+    ) -> Tensor:
+        """Logits (queries, candidates): of each query's candidates, `rows` of the references.
+
+        Each reference is projected once, however many queries it is a candidate of. `similarities` as `rows`.
+        """
         x, y = self.placed(query_nodes), self.placed(reference_nodes)
         q, k, v = self._heads(self.query(x)), self._heads(self.key(y)), self._heads(self.value(y))
-        weights = q @ k.transpose(2, 3) / q.shape[3] ** 0.5  # (pairs, heads, query nodes, reference nodes)
-        attended = self.output((weights.softmax(dim=3) @ v).transpose(1, 2).flatten(2))
-        hidden = self.hidden(attended.mean(dim=1))  # (pairs, hidden)
+        keys, values = k[rows].transpose(1, 2), v[rows].transpose(1, 2)  # (queries, heads, candidates, nodes, channels)
+        weights = (q @ keys.flatten(2, 3).mT / q.shape[3] ** 0.5).unflatten(3, rows.shape[1:] + k.shape[2:3])
+        normalisers = weights.logsumexp(dim=4)  # (queries, heads, query nodes, candidates)
+        shares = (weights - normalisers.unsqueeze(4)).exp().mean(dim=2)  # the mean over query nodes is linear
+        attended = (shares.unsqueeze(3) @ values).squeeze(3).transpose(1, 2).flatten(2)
+        hidden = self.hidden(self.output(attended))  # (queries, candidates, hidden)
         if self.matching is None:
-            return self.logit(self.dropout(F.relu(hidden))).squeeze(1)
-        more, direct = self.matching(weights.logsumexp(dim=3).mean(dim=2), similarities)
-        return self.logit(self.dropout(F.relu(hidden + more))).squeeze(1) + direct
+            return self.logit(self.dropout(F.relu(hidden))).squeeze(2)
+        more, direct = self.matching(normalisers.mean(dim=2).transpose(1, 2), similarities)
+        return self.logit(self.dropout(F.relu(hidden + more))).squeeze(2) + direct
 
     def score(self, query_nodes: Tensor, reference_nodes: Tensor, similarities: Tensor | None = None) -> Tensor:
         """Scores (pairs,) in 0 ... 1 in the plain form; see `forward` for shapes."""

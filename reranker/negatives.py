@@ -1,8 +1,9 @@
 """Hard negatives: for each anchor the most similar segments that are wrong (NeuralSampleID, section 3.3).
 
 Among the pairs of a batch, for query view i every reference view j != i of another track may be a negative; the
-positive (j = i) never is, nor are other moments of the same track, which may hold the same loop. In a catalogue of
-recordings, as an index holds them, every segment is one but those of the tracks that are heard in the query view.
+positive (j = i) never is, nor are other moments of the same track, which may hold the same loop, nor moments of what
+lies over the query. In a catalogue of recordings, as an index holds them, every segment is one but those of the tracks
+that are heard in the query view.
 """
 
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from encoder.encode import Encoder
 from encoder.training.stem_cache import StemCache, StemTrack
 
 
-def mine(queries: Tensor, references: Tensor, tracks: Tensor, *, count: int) -> Tensor:
+def mine(queries: Tensor, references: Tensor, heard: Tensor, *, count: int) -> Tensor:
     """Indices (pairs, count) of the references most similar to each query, right ones excluded, hardest first.
 
-    Both sides are (pairs, dimensions) fingerprints; row i of one belongs to row i of the other, `tracks` (pairs,)
-    tells which pairs are of one track. Raises ValueError where a query has fewer than `count` wrong references.
+    Both sides are (pairs, dimensions) fingerprints; row i of one belongs to row i of the other. `heard` (pairs, any)
+    are the tracks that sound in a query, first that of its pair. Raises ValueError where a query has fewer than `count`
+    wrong references.
     """
-    return _hardest(queries, references, tracks.unsqueeze(1) != tracks.unsqueeze(0), count, "its batch")
+    return _hardest(queries, references, _unheard(heard[:, 0], heard), count, "its batch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,13 @@ class Recordings:
 
         Hardest first; ValueError where a query has fewer.
         """
-        wrong = (self.tracks.to(heard.device) != heard.unsqueeze(2)).all(dim=1)  # (pairs, segments)
+        wrong = _unheard(self.tracks.to(heard.device), heard)
         return _hardest(queries, self.fingerprints.to(queries.device), wrong, count, "the recordings")
+
+
+def _unheard(tracks: Tensor, heard: Tensor) -> Tensor:
+    """(queries, references) whether the track of a reference is none of those `heard` (queries, any) in a query."""
+    return (tracks != heard.unsqueeze(2)).all(dim=1)
 
 
 def _hardest(queries: Tensor, references: Tensor, wrong: Tensor, count: int, place: str) -> Tensor:

@@ -1,9 +1,11 @@
 """Train the reranker on node matrices of an encoder: one record per epoch, the best epoch kept.
 
-Each batch of pairs gives one positive per query view and its hardest wrong references (reranker/negatives.py), 1 : 3,
-under binary cross-entropy (NeuralSampleID, section 3.3 and 4.2). These are looked for among the other pairs of the
-batch and, if wanted, in a catalogue of training recordings: segments as an index holds them. What is sampled for a step
-depends on the seed and the step alone, so a resumed run ends where an uninterrupted one does.
+Each batch of pairs gives one positive per query view and its hardest wrong references (reranker/negatives.py), looked
+for among the other pairs of the batch and, if wanted, in a catalogue of training recordings: segments as an index holds
+them. The positive has to stand out among all of them (cross-entropy over the row), and by itself against the three
+hardest (binary cross-entropy, 1 : 3; NeuralSampleID, sections 3.3 and 4.2). The paper has the second alone, which
+teaches to distrust likeness, as what is hardest is most like. What is sampled for a step depends on the seed and the
+step alone, so a resumed run ends where an uninterrupted one does.
 
 The encoder is frozen, or, with an `encoder_rate`, learns along: what the reranker's loss asks of node matrices and
 fingerprints, and NT-Xent, so that the index goes on to find. It is saved beside the reranker that fits it.
@@ -30,6 +32,7 @@ from encoder.systems import KINDS
 from encoder.training import augment, losses, state
 from encoder.training.augment import Views
 from encoder.training.pairs import PairBatch, PairMaker
+from encoder.training.schedule import rate
 from encoder.training.stem_cache import StemCache
 from reranker import negatives, operating_point
 from reranker.checkpoint import Reranker
@@ -39,35 +42,43 @@ from reranker.sides import Sides, auroc, first, logits, of_views
 
 FILE, ENCODER_FILE = "reranker.safetensors", "encoder.safetensors"
 _CATALOGUED = 30.0  # seconds of each recording
+_DECAY = 1e-2  # of weights
+_JUDGEMENT = 0.5  # weight of the second loss
+_CLIP = 1.0  # norm of the classifier's gradient
 _VALIDATION_SEED = 8_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class RerankerSchedule:
-    """Optimisation of the reranker; epochs, negatives and the loss are the paper's."""
+    """Optimisation of the reranker."""
 
-    epochs: int = 5
+    epochs: int = 6
     steps: int = 12  # batches per epoch
     batch: int = 512  # pairs among which negatives are mined
     anchors: int = 64  # pairs, with their negatives, per update
-    negatives: int = 3  # per positive
-    catalogued: int = 0  # of these, from a catalogue of the training recordings; the others from the batch
+    negatives: int = 15  # that each positive is ranked among
+    judged: int = 3  # of these, the hardest, that scores by themselves are to tell from it
+    catalogued: int = 0  # of the negatives, from a catalogue of the training recordings; the others from the batch
     encoder_rate: float = 0.0  # learning rate of the encoder, which learns along, end to end; 0: it stays as it is
-    learning_rate: float = 5e-4  # Adam, constant
-    validation_pairs: int = 384
+    learning_rate: float = 5e-4  # peak, AdamW
+    final_rate: float = 1e-6
+    warmup: int = 4  # batches
+    validation_pairs: int = 1024
     candidates: int = 5  # per query segment, when the operating point is measured
     false_alarms: float = 0.1  # share of 20 s excerpts that sample nothing and yet are answered with a match
     minimum: float = 1.0  # sum of scores that makes a match, as in reranker.rank.Ranking
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "anchors", "negatives", "learning_rate", "candidates"):
+        for name in ("epochs", "steps", "batch", "anchors", "negatives", "judged", "learning_rate", "candidates"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"reranker schedule: {name} is {getattr(self, name)}, expected more than 0")
         if self.negatives >= self.batch:
             raise ValueError(
                 f"reranker schedule: {self.negatives} negatives from a batch of {self.batch}, expected fewer"
             )
+        if self.judged > self.negatives:
+            raise ValueError(f"reranker schedule: {self.judged} of {self.negatives} negatives judged, expected no more")
         if not 0 <= self.catalogued < self.negatives:
             raise ValueError(
                 f"reranker schedule: {self.catalogued} of {self.negatives} negatives from a catalogue, expected fewer"
@@ -78,6 +89,10 @@ class RerankerSchedule:
             raise ValueError(
                 f"reranker schedule: false_alarms is {self.false_alarms}, expected a share between 0 and 1"
             )
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +150,8 @@ class _Run:
         groups = [dict(params=self.classifier.parameters(), lr=schedule.learning_rate)]
         if schedule.encoder_rate:
             groups.append(dict(params=self.encoder.network.parameters(), lr=schedule.encoder_rate))
-        self.optimiser = torch.optim.Adam(groups)
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=_DECAY)
+        self.peaks = [group["lr"] for group in groups]
         self.epoch, self.best, self.history = 0, -1.0, []
         self.catalogue, self.recordings = None, None  # as the encoder makes them
 
@@ -183,15 +199,17 @@ class _Run:
     def _step(self, step: int, views: Views) -> float:
         """One batch, in several updates; its mean loss."""
         sides, far = of_views(views, self.encoder), None
+        heard = torch.cat([sides.tracks.unsqueeze(1), views.covers], dim=1)
         near = negatives.mine(
             sides.query_fingerprints,
             sides.reference_fingerprints,
-            sides.tracks,
+            heard,
             count=self.schedule.negatives - self.schedule.catalogued,
         )
         if self.catalogue is not None:
-            heard = torch.cat([sides.tracks.unsqueeze(1), views.covers], dim=1)
             far = self.catalogue.mine(sides.query_fingerprints, heard, count=self.schedule.catalogued)
+        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * rate(self.schedule, step) / self.schedule.learning_rate
         self.classifier.train()
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)  # dropout
@@ -203,25 +221,32 @@ class _Run:
         rows = torch.cat([anchors.unsqueeze(1), near[anchors]], dim=1)
         chosen, rows = rows.unique(return_inverse=True)
         mine = self._heard(views.queries, anchors, (sides.queries, sides.query_fingerprints))
-        theirs = self._heard(views.references, chosen, (sides.references, sides.reference_fingerprints))
-        nodes, fingerprints = (values[rows] for values in theirs)  # (anchors, candidates, ...)
+        nodes, fingerprints = self._heard(views.references, chosen, (sides.references, sides.reference_fingerprints))
+        right = fingerprints[rows[:, 0]]
         if far is not None:
-            wrong = far[anchors].cpu()  # where the catalogue is
-            nodes = torch.cat([nodes, self.catalogue.node_matrices[wrong].to(nodes)], dim=1)
-            fingerprints = torch.cat([fingerprints, self.catalogue.fingerprints[wrong].to(nodes)], dim=1)
-        similarities = torch.einsum("ad,acd->ac", mine.fingerprints, fingerprints)
-        queries = mine.node_matrices.repeat_interleave(nodes.shape[1], dim=0)
-        logits = self.classifier(queries, nodes.flatten(0, 1), similarities.flatten()).view_as(similarities)
-        right = torch.zeros_like(similarities)
-        right[:, 0] = 1
-        loss = F.binary_cross_entropy_with_logits(logits, right)
+            wrong, found = far[anchors].cpu().unique(return_inverse=True)  # where the catalogue is
+            rows = torch.cat([rows, len(nodes) + found.to(rows.device)], dim=1)
+            nodes = torch.cat([nodes, self.catalogue.node_matrices[wrong].to(nodes)])
+            fingerprints = torch.cat([fingerprints, self.catalogue.fingerprints[wrong].to(nodes)])
+        similarities = (mine.fingerprints @ fingerprints.T).gather(1, rows)
+        loss = self._loss(self.classifier.among(mine.node_matrices, nodes, rows, similarities), similarities)
         if self.schedule.encoder_rate:
             shown = dict(temperature=self.encoder.system.schedule.temperature, covers=views.covers[anchors])
-            loss = loss + losses.nt_xent(fingerprints[:, 0], mine.fingerprints, sides.tracks[anchors], **shown)
+            loss = loss + losses.nt_xent(right, mine.fingerprints, sides.tracks[anchors], **shown)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.classifier.parameters(), _CLIP)
         self.optimiser.step()
         return loss.item()
+
+    def _loss(self, logits: Tensor, similarities: Tensor) -> Tensor:
+        """Of (anchors, candidates), the right one first."""
+        first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        hardest = similarities[:, 1:].topk(self.schedule.judged, dim=1).indices + 1
+        judged = torch.cat([logits[:, :1], logits.gather(1, hardest)], dim=1)
+        truth = torch.zeros_like(judged)
+        truth[:, 0] = 1
+        return F.cross_entropy(logits, first) + _JUDGEMENT * F.binary_cross_entropy_with_logits(judged, truth)
 
     def _heard(self, spectra: Tensor, chosen: Tensor, known: tuple[Tensor, Tensor]) -> Encoded:
         """The chosen views, encoded: anew where the encoder learns along, its norms as they are."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from encoder import checkpoint
+from encoder.checkpoint import CheckpointError
 from encoder.contrast import SCALE
 from encoder.encode import Encoder
 from encoder.training import augment, state
@@ -26,7 +27,7 @@ from encoder.training.contrast import PAIRING, TEMPO_STEP, lowered, may_be_alike
 from encoder.training.pairs import PairBatch, PairMaker
 from encoder.training.schedule import Schedule, rate
 from encoder.training.stem_cache import StemCache
-from reranker.verify import TrainedVerifier, Verifier, VerifierConfig
+from reranker.verify import KINDS, TrainedVerifier, Verifier, VerifierConfig
 
 FILE = "verifier.safetensors"
 SCHEDULE = Schedule(
@@ -70,15 +71,17 @@ def train(
     out: Path,
     *,
     schedule: Schedule = SCHEDULE,
+    start: Path | None = None,
     device: str = "cpu",
     resume: bool = True,
 ) -> Iterator[VerifierEpoch]:
     """Train a verifier of the encoder's contrast features, keep the best as out/verifier.safetensors.
 
-    Yields one record per epoch. Resumes from the state kept in `out`; one of other settings is refused. ValueError
-    where the encoder has no contrast features.
+    Yields one record per epoch. `start` is a verifier to go on from, which may have known other features. Resumes from
+    the state kept in `out`; one of other settings is refused. ValueError where the encoder has no contrast features,
+    CheckpointError where `start` is no verifier of as many semitones.
     """
-    run = _Run(cache, encoder, Path(out), schedule, torch.device(device))
+    run = _Run(cache, encoder, Path(out), schedule, torch.device(device), start)
     if resume:
         run.restore()
     while run.epoch < schedule.epochs:
@@ -88,7 +91,15 @@ def train(
 class _Run:
     """Network, optimiser and data of one training run, and where it stands."""
 
-    def __init__(self, cache: StemCache, encoder: Encoder, out: Path, schedule: Schedule, device: torch.device) -> None:
+    def __init__(
+        self,
+        cache: StemCache,
+        encoder: Encoder,
+        out: Path,
+        schedule: Schedule,
+        device: torch.device,
+        start: Path | None = None,
+    ) -> None:
         if encoder.system.contrast is None:
             raise ValueError(f"system {encoder.system.name} has no contrast network; train one by asid train contrast")
         self.encoder, self.schedule, self.out, self.device = encoder, schedule, out, device
@@ -96,6 +107,7 @@ class _Run:
             torch.manual_seed(schedule.seed)
             self.config = VerifierConfig(semitones=encoder.contrast[1])
             self.network = Verifier(self.config).to(device)
+        self.origin = self._begin(start) if start else None
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
         grid, contrast = encoder.system.grid, encoder.network.contrast.contrast
         self.frames = round(grid.frames / contrast.pool * _COMPARED)
@@ -105,6 +117,14 @@ class _Run:
         unseen = PairMaker(cache, PAIRING, split="validation", seed=_VALIDATION_SEED, **how)
         self.unseen = list(self._unseen(unseen))
         self.epoch, self.best, self.history = 0, -1.0, []
+
+    def _begin(self, start: Path) -> str:
+        """Take the weights of that verifier; its digest."""
+        begun = checkpoint.load(start, *KINDS)
+        if begun.config.verifier != self.config:
+            raise CheckpointError(f"{start}: is a {begun.config.verifier}, expected a {self.config}; begin without it")
+        begun.restore(self.network)
+        return begun.digest
 
     def advance(self) -> VerifierEpoch:
         """One epoch: train, validate, keep."""
@@ -186,8 +206,8 @@ class _Run:
 
     def _features(self, spectra: Tensor) -> Tensor:
         """(pairs, semitones, frames) as bytes hold them, in standard deviations, less their means."""
-        network, bins = self.encoder.network.contrast, self.encoder.system.front_end.bins
-        portions = (network(part).float() for part in spectra[:, :bins].split(12))
+        network = self.encoder.network.contrast
+        portions = (network(part) for part in spectra.split(12))
         features = (torch.cat(list(portions)) * network.scale).round().clamp(max=255) / SCALE
         return features - features.mean(2, keepdim=True)
 
@@ -239,7 +259,7 @@ class _Run:
         hours = sum(t.length for t in self.maker.tracks) / self.encoder.system.grid.sample_rate / 3600
         data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
         run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
-        return run | dict(torch=torch.__version__, encoder=self.encoder.digest)
+        return run | dict(torch=torch.__version__, encoder=self.encoder.digest, started_from=self.origin)
 
 
 def _shifted(features: Tensor, semitones: int) -> Tensor:

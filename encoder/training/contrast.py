@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from encoder import checkpoint
 from encoder.checkpoint import Checkpoint, CheckpointError
 from encoder.contrast_network import ContrastNetwork, LearnedContrast
-from encoder.systems import KINDS, System
-from encoder.training import augment, state
+from encoder.systems import KINDS, SYSTEMS, System
+from encoder.training import augment, losses, state
 from encoder.training.augment import Views
 from encoder.training.pairing import Pairing
 from encoder.training.pairs import PairBatch, PairMaker
@@ -39,6 +39,7 @@ _PIECES = 2  # of that
 # Pairs that go through the network at once, and share the statistics of its norms: what so few need stays in fast
 # memory, which takes a third off the time of a step on a CPU.
 _PORTION = 12
+_FAINT = 0.1  # scale of what blocks add that a smaller network did not have
 _LOUDEST = 0.99  # share of the reference views' features that bytes can hold
 
 # Whole samples in place, as far transposed as the correlator looks, at every level from the start.
@@ -110,7 +111,7 @@ class _Run:
         self.whole.to(device)
         self.network: ContrastNetwork = self.whole.contrast
         self.network.to(memory_format=torch.channels_last)
-        self.inverse_temperature = nn.Parameter(torch.tensor(1 / schedule.temperature, device=device).log())
+        self.inverse_temperature = nn.Parameter(torch.tensor(1 / self._temperature(), device=device).log())
         self.optimiser = torch.optim.AdamW(
             [*self.network.parameters(), self.inverse_temperature], lr=schedule.learning_rate, weight_decay=1e-3
         )
@@ -118,8 +119,7 @@ class _Run:
         self.piece = int(grid.frames // self.network.contrast.pool * _COMPARED) // _PIECES  # frames of features
         self.maker = PairMaker(cache, PAIRING, grid, front_end.n_fft, split="train", seed=schedule.seed)
         self.front_end = self.system.spectra().to(device)
-        single = replace(PAIRING, mixes=1, interferers=0.0)
-        unseen = PairMaker(cache, single, grid, front_end.n_fft, split="validation", seed=_VALIDATION_SEED)
+        unseen = PairMaker(cache, PAIRING.unseen, grid, front_end.n_fft, split="validation", seed=_VALIDATION_SEED)
         batch = unseen.batch(0, schedule.validation_pairs)
         self.unseen = batch, augment.views(batch, self.front_end, grid)
         self.epoch, self.stale, self.best, self.history = 0, 0, -1.0, []
@@ -158,6 +158,11 @@ class _Run:
         self.before = kept["before"]
         log.info("resumed after epoch %d", self.epoch)
 
+    def _temperature(self) -> float:
+        """To begin with: what the weights were left at. A softer one asks for other features, which undoes them."""
+        learned = self.loaded.provenance.get("contrast", {}).get("temperature")
+        return self.schedule.temperature if learned is None else learned
+
     def _views(self, first: int) -> Iterator[tuple[int, PairBatch, Views]]:
         """The steps of an epoch with their pairs; its first batch is made anew where an epoch begins within it."""
         mixes, end = PAIRING.mixes, first + self.schedule.steps
@@ -174,24 +179,26 @@ class _Run:
             group["lr"] = rate(self.schedule, step)
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
-        references, queries = self._pieces(batch, views, rng, half=self.schedule.precision == "bfloat16")
-        loss = self._loss(references, queries, views)
+        share = -(-self.schedule.batch // self.schedule.lanes)
+        shares = list(zip(views.references.split(share), views.queries.split(share), strict=True))
+        loss = losses.backward_side_by_side(
+            self._features, shares, lambda found: self._loss(*self._pieces(batch, found, rng), views)
+        )
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower the learning rate, then resume")
-        loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
         self.optimiser.step()
         return loss.item()
 
     def _pieces(
-        self, batch: PairBatch, views: Views, rng: np.random.Generator | None, *, half: bool = False
+        self, batch: PairBatch, features: Tensor, rng: np.random.Generator | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Unit vectors of the reference views' pieces, and of the query views' at right and at wrong transpositions.
 
-        (pairs * pieces, semitones * frames) each. Without `rng` the views lie exactly on each other.
+        (pairs * pieces, semitones * frames) each, of the `features` of both views. Without `rng` the views lie exactly
+        on each other.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            references, queries = self._features(views)
+        references, queries = (features - features.mean(3, keepdim=True)).unbind(1)
         pairs, frames, device = len(references), self.piece * _PIECES, self.device
         tempo = np.exp(np.round(np.log(batch.tempo) / TEMPO_STEP) * TEMPO_STEP)
         semitones = np.round(batch.transposition).astype(int)
@@ -203,17 +210,16 @@ class _Run:
         reference = played_back(references, still + 1, still, frames)
         return _units(reference, self.piece), [_units(lowered(back, by), self.piece) for by in shifts]
 
-    def _features(self, views: Views) -> tuple[Tensor, Tensor]:
-        """Centred features of both views, (pairs, semitones, frames) each, portion by portion."""
-        bins = self.system.front_end.bins
-        sides = zip(*(side[:, :bins].split(_PORTION) for side in (views.references, views.queries)), strict=True)
-        found = [self.network(torch.cat(side)).float().chunk(2) for side in sides]
-        references, queries = (torch.cat(side) for side in zip(*found, strict=True))
-        return references - references.mean(2, keepdim=True), queries - queries.mean(2, keepdim=True)
+    def _features(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """Features of reference and query views, (pairs, 2, semitones, frames), portion by portion."""
+        half = self.network.training and self.schedule.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            sides = zip(*(side.split(_PORTION) for side in views), strict=True)
+            return torch.cat([torch.stack(self.network(torch.cat(side)).chunk(2), dim=1) for side in sides])
 
     def _loss(self, references: Tensor, queries: list[Tensor], views: Views) -> Tensor:
         """Cross-entropy in both directions; what may show the same is neither right nor wrong."""
-        alike = may_be_alike(views).repeat_interleave(_PIECES, 0).repeat_interleave(_PIECES, 1)
+        alike = _pieces_alike(views)
         right = torch.arange(len(references), device=references.device)
         with torch.autocast(references.device.type, enabled=False):
             cosines = references @ torch.cat(queries).T * self.inverse_temperature.exp().clamp(max=100)
@@ -225,11 +231,17 @@ class _Run:
 
     @torch.inference_mode()
     def _validate(self) -> float:
-        """Share of query pieces that are nearest to their own reference piece; ties count against us."""
+        """Share of query pieces that are nearer to their own reference piece than to any of another track.
+
+        Ties count against us. Loops repeat: another piece of the same track may be as near, which is no error.
+        """
         self.network.eval()
-        references, queries = self._pieces(*self.unseen, None)
+        batch, views = self.unseen
+        references, queries = self._pieces(batch, self._features(views[:2]), None)
         cosines = queries[0] @ references.T
-        return ((cosines >= cosines.diagonal()[:, None]).sum(1) <= 1).float().mean().item()
+        right = cosines.diagonal()[:, None]
+        others = cosines.masked_fill(_pieces_alike(views).T, -torch.inf)
+        return (others < right).all(1).float().mean().item()
 
     def _config(self) -> dict[str, Any]:
         """What must be the same on resumption."""
@@ -251,28 +263,48 @@ class _Run:
     def _fit_bytes(self) -> None:
         """Scale the features so that bytes hold nearly all of those of the reference views."""
         self.network.eval()
-        values = self.network(self.unseen[1].references[:, : self.system.front_end.bins]).flatten().cpu().numpy()
+        values = self.network(self.unseen[1].references).flatten().cpu().numpy()
         self.network.scale.fill_(255 / max(float(np.quantile(values, _LOUDEST)), 1e-6))
 
     def _provenance(self) -> dict[str, Any]:
         hours = sum(t.length for t in self.maker.tracks) / self.system.grid.sample_rate / 3600
         data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
         run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
-        run |= dict(torch=torch.__version__, started_from=self.loaded.digest, temperature=self.schedule.temperature)
+        temperature = 1 / self.inverse_temperature.exp().item()
+        run |= dict(torch=torch.__version__, started_from=self.loaded.digest, temperature=temperature)
         return self.loaded.provenance | dict(contrast=run)
 
 
 def _with_contrast(loaded: Checkpoint, path: Path) -> tuple[System, nn.Module]:
-    """The encoder's system and networks; one that has no contrast network is given an untrained one."""
+    """The encoder's system and networks; the contrast network has the recipe's shape, and takes over what there is."""
     system: System = loaded.config
     if system.plain_contrast() is None:
         raise CheckpointError(f"{path}: system {system.name} has no log-frequency spectrum to learn contrast from")
-    if system.contrast is not None:
-        return system, loaded.restore(system.build())
     network = loaded.restore(system.build())
-    system = replace(system, contrast=LearnedContrast())
-    network.contrast = system.contrast_network()
+    before, system = system, replace(system, contrast=_shape(system))
+    if before.contrast != system.contrast:
+        smaller, network.contrast = getattr(network, "contrast", None), system.contrast_network()
+        if smaller is not None:
+            _take_over(network.contrast, smaller.state_dict())
     return system, network
+
+
+def _shape(system: System) -> LearnedContrast:
+    """The recipe's, where it holds the network that there is; else that of the network."""
+    own, recipe = system.contrast, SYSTEMS.get(system.name, system).contrast
+    if own is None or recipe is None:
+        return own or recipe or LearnedContrast()
+    begins_alike = recipe.dilations[: len(own.dilations)] == own.dilations and recipe.channels == own.channels
+    return recipe if begins_alike and recipe.strokes >= own.strokes else own
+
+
+def _take_over(network: ContrastNetwork, weights: dict[str, Tensor]) -> None:
+    """The weights of a smaller network; what is new adds nothing, or a tenth of what it would, at first."""
+    for name, new in network.state_dict().items():  # the network's own memory
+        if (old := weights.get(name)) is not None:
+            new.zero_()[tuple(slice(size) for size in old.shape)] = old
+        elif name.endswith("norm.weight"):
+            new.fill_(_FAINT)
 
 
 def played_back(features: Tensor, tempo: Tensor, off: Tensor, frames: int) -> Tensor:
@@ -300,6 +332,10 @@ def may_be_alike(views: Views) -> Tensor:
     if views.covers is not None:
         alike |= (views.tracks[:, None, None] == views.covers).any(2)
     return alike
+
+
+def _pieces_alike(views: Views) -> Tensor:
+    return may_be_alike(views).repeat_interleave(_PIECES, 0).repeat_interleave(_PIECES, 1)
 
 
 def _units(features: Tensor, piece: int) -> Tensor:

@@ -225,6 +225,26 @@ def test_with_matching_a_segment_matches_itself_better_than_another_even_untrain
     assert (normalisers.diagonal() > normalisers.masked_fill(torch.eye(8, dtype=torch.bool), -9e9).amax(1)).all()
 
 
+def test_candidates_of_several_queries_score_as_the_pairs_they_are():
+    network, generator = matching_network(), torch.Generator().manual_seed(6)
+    queries, references = (torch.randn(count, 6, 32, generator=generator) for count in (3, 4))
+    rows = torch.tensor([[0, 3], [3, 1], [2, 2]])
+    similarities = torch.rand(3, 2, generator=generator)
+    found = network.among(queries, references, rows, similarities)
+    for k in range(2):
+        pairs = network(queries, references[rows[:, k]], similarities[:, k])
+        torch.testing.assert_close(found[:, k], pairs)
+
+
+def test_untrained_the_similarities_alone_rank():
+    torch.manual_seed(7)
+    network = CrossAttention(CrossAttentionConfig(channels=32, nodes=6, heads=4, hidden=16, matching=True)).eval()
+    similarities = torch.tensor([[0.5, 0.9, 0.7]])
+    found = network.among(torch.randn(1, 6, 32), torch.randn(3, 6, 32), torch.arange(3)[None], similarities)
+    assert found.argsort(descending=True).tolist() == [[1, 2, 0]]
+    assert (found[0, 1] - found[0, 0]).item() == pytest.approx(2.0 * 5.0 * 0.4)
+
+
 def test_matching_needs_similarities():
     with pytest.raises(ValueError, match="similarities"):
         matching_network()(torch.randn(1, 6, 32), torch.randn(1, 6, 32))

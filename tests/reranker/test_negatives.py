@@ -22,30 +22,37 @@ def test_the_most_similar_wrong_references_are_mined_hardest_first():
     #   query 1:  90    -  110  150  ->  0, 2, 3
     #   query 2: 165  115    -  105  ->  3, 1, 0
     #   query 3:  70  150   90    -  ->  0, 2, 1
-    mined = mine(queries, references, torch.arange(4), count=3)
+    mined = mine(queries, references, torch.arange(4)[:, None], count=3)
     assert mined.tolist() == [[3, 1, 2], [0, 2, 3], [3, 1, 0], [0, 2, 1]]
-    assert mine(queries, references, torch.arange(4), count=1).tolist() == [[3], [0], [3], [0]]
+    assert mine(queries, references, torch.arange(4)[:, None], count=1).tolist() == [[3], [0], [3], [0]]
 
 
 def test_the_positive_is_never_mined_however_unlike_it_is():
     queries = at(0, 90, 180)
     references = at(180, 90, 1)  # the positives of queries 0 and 2 are their opposites, that of query 1 is the same
     # Query 1 at 90 degrees: 89 to reference 2, 90 to reference 0.
-    assert mine(queries, references, torch.arange(3), count=2).tolist() == [[2, 1], [2, 0], [0, 1]]
+    assert mine(queries, references, torch.arange(3)[:, None], count=2).tolist() == [[2, 1], [2, 0], [0, 1]]
 
 
 def test_other_moments_of_the_same_track_are_never_mined():
     queries, references = at(0, 5, 90, 95), at(0, 5, 90, 95)
     tracks = torch.tensor([7, 7, 3, 3])
     # Query 0 (track 7): references 2 and 3 remain, at 90 and 95 degrees.
-    assert mine(queries, references, tracks, count=2).tolist() == [[2, 3], [2, 3], [1, 0], [1, 0]]
+    assert mine(queries, references, tracks[:, None], count=2).tolist() == [[2, 3], [2, 3], [1, 0], [1, 0]]
+
+
+def test_what_lies_over_a_query_is_never_mined():
+    queries, references = at(0, 5, 90, 95), at(0, 5, 90, 95)
+    heard = torch.tensor([[7, 4, -1], [8, -1, -1], [3, 7, 8], [4, -1, -1]])  # the pair's own track, then what covers it
+    # Query 0: tracks 8 and 3 remain; query 2: only track 4.
+    assert mine(queries, references, heard, count=1).tolist() == [[1], [0], [3], [2]]
 
 
 def test_what_is_mined_is_wrong_in_a_large_random_batch():
     generator = torch.Generator().manual_seed(0)
     queries, references = (torch.nn.functional.normalize(torch.randn(64, 8, generator=generator)) for _ in range(2))
     tracks = torch.randint(0, 20, (64,), generator=generator)
-    mined = mine(queries, references, tracks, count=3)
+    mined = mine(queries, references, tracks[:, None], count=3)
     assert (tracks[mined] != tracks.unsqueeze(1)).all()
     for i in range(64):
         wrong = [j for j in range(64) if tracks[j] != tracks[i]]
@@ -56,7 +63,7 @@ def test_what_is_mined_is_wrong_in_a_large_random_batch():
 def test_a_batch_with_too_few_wrong_references_is_refused():
     views = at(0, 10, 20, 30)
     with pytest.raises(ValueError, match="a query has 1 wrong references in its batch, expected 2; use more of them"):
-        mine(views, views, torch.tensor([1, 1, 1, 2]), count=2)
+        mine(views, views, torch.tensor([[1], [1], [1], [2]]), count=2)
 
 
 def test_the_most_similar_segments_of_unheard_tracks_are_mined_from_recordings():

@@ -16,7 +16,7 @@ from reranker.sides import auroc
 from reranker.train import RerankerSchedule
 
 SCHEDULE = RerankerSchedule(
-    epochs=2, steps=3, batch=8, anchors=4, negatives=2, validation_pairs=6, candidates=2, false_alarms=0.2
+    epochs=2, steps=3, batch=8, anchors=4, negatives=2, judged=2, validation_pairs=6, candidates=2, false_alarms=0.2
 )
 
 
@@ -75,7 +75,7 @@ def test_the_state_of_another_encoder_or_schedule_is_refused(trained, cache, enc
     with pytest.raises(ValueError, match="belongs to other settings"):
         next(train.train(cache, encoders[1], trained[1], schedule=SCHEDULE))
     with pytest.raises(ValueError, match="belongs to other settings"):
-        next(train.train(cache, encoders[0], trained[1], schedule=RerankerSchedule(negatives=1)))
+        next(train.train(cache, encoders[0], trained[1], schedule=RerankerSchedule(seed=2)))
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +107,13 @@ def test_an_interrupted_run_end_to_end_ends_like_an_uninterrupted_one(together, 
 
 
 def test_the_classifier_learns_a_batch_by_heart(cache, encoder, tmp_path):
-    schedule = replace(SCHEDULE, learning_rate=3e-3)
+    schedule = replace(SCHEDULE, learning_rate=3e-3, epochs=100)
     run = train._Run(cache, encoder, schedule, tmp_path, torch.device("cpu"))
     views = run._views(run._batch(0))
     losses = [run._step(step, views) for step in range(200)]
-    # One right in three: always answering 1 / 3 costs -(log(1/3) + 2 log(2/3)) / 3 = 0.6365
-    assert losses[0] > 0.6
-    assert np.mean(losses[-10:]) < 0.5
+    # One right in three: always answering 1 / 3 costs log(3) + 0.5 * -(log(1/3) + 2 log(2/3)) / 3 = 1.417.
+    assert losses[0] > 1.2
+    assert np.mean(losses[-10:]) < 0.7
 
 
 def test_the_saved_bias_lets_the_stated_share_of_sample_free_queries_pass(trained, cache, encoder):
@@ -219,7 +219,7 @@ def test_auroc_of_perfect_useless_and_inverted_scores():
     ("values", "reason"),
     [
         ({"batch": 3, "negatives": 3}, "3 negatives from a batch of 3, expected fewer"),
-        ({"catalogued": 3}, "3 of 3 negatives from a catalogue, expected fewer"),
+        ({"catalogued": 15}, "15 of 15 negatives from a catalogue, expected fewer"),
         ({"encoder_rate": -1.0}, "encoder_rate is -1.0, expected 0 or more"),
         ({"false_alarms": 0.0}, "false_alarms is 0.0, expected a share between 0 and 1"),
         ({"false_alarms": 1.0}, "expected a share between 0 and 1"),

@@ -45,6 +45,18 @@ def test_every_epoch_has_a_record_and_the_best_is_kept_for_this_encoder(trained,
     assert all(p.grad is None for p in listening.network.parameters())
 
 
+def test_a_verifier_of_other_features_can_be_trained_on(trained, cache, listening, encoder, tmp_path):
+    before = trained[1] / verify_training.FILE
+    run = verify_training._Run(cache, listening, tmp_path, SHORT, torch.device("cpu"), before)
+    begun = checkpoint.load(before, *verify.KINDS)
+    assert all(torch.equal(run.network.state_dict()[name].half(), kept.half()) for name, kept in begun.weights.items())
+    next(verify_training.train(cache, listening, tmp_path, schedule=SHORT, start=before))
+    kept = checkpoint.load(tmp_path / verify_training.FILE, *verify.KINDS)
+    assert kept.provenance["started_from"] == begun.digest
+    with pytest.raises(checkpoint.CheckpointError, match="holds a System, expected a TrainedVerifier"):
+        next(verify_training.train(cache, listening, tmp_path / "other", schedule=SHORT, start=listening.path))
+
+
 def test_it_learns_to_tell_pairs_of_its_own_batches_apart(cache, listening, tmp_path):
     schedule = replace(SHORT, epochs=1, steps=40, warmup=5, learning_rate=1e-2)
     run = verify_training._Run(cache, listening, tmp_path, schedule, torch.device("cpu"))
