@@ -14,7 +14,9 @@ from store.node_form import FULL, CompactForm
 def classifier(encoder):
     torch.manual_seed(0)
     config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True)
-    return CrossAttention(config).eval()
+    made = CrossAttention(config).eval()
+    torch.nn.init.normal_(made.logit.weight)  # zero when untrained
+    return made
 
 
 def test_all_coordinates_cost_nothing_and_one_costs_much(cache, encoder, classifier):
@@ -25,7 +27,7 @@ def test_all_coordinates_cost_nothing_and_one_costs_much(cache, encoder, classif
         encoder.nodes * encoder.channels,
         encoder.nodes,
     )
-    asked = sides.encoded(compact._maker(cache, encoder, "validation").batch(0, 6), encoder)
+    asked = sides.encoded(compact._maker(cache, encoder, encoder.system.pairing, "validation").batch(0, 6), encoder)
     scores = sides.logits(classifier, asked)
 
     def off(form):
