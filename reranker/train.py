@@ -57,7 +57,7 @@ class RerankerSchedule:
     batch: int = 512  # pairs among which negatives are mined
     anchors: int = 64  # pairs, with their negatives, per update
     negatives: int = 15  # that each positive is ranked among
-    judged: int = 3  # of these, the hardest, that scores by themselves are to tell from it
+    judged: int = 3  # of these, the hardest, that scores by themselves are to tell from it; at most all
     catalogued: int = 0  # of the negatives, from a catalogue of the training recordings; the others from the batch
     encoder_rate: float = 0.0  # learning rate of the encoder, which learns along, end to end; 0: it stays as it is
     learning_rate: float = 5e-4  # peak, AdamW
@@ -77,8 +77,6 @@ class RerankerSchedule:
             raise ValueError(
                 f"reranker schedule: {self.negatives} negatives from a batch of {self.batch}, expected fewer"
             )
-        if self.judged > self.negatives:
-            raise ValueError(f"reranker schedule: {self.judged} of {self.negatives} negatives judged, expected no more")
         if not 0 <= self.catalogued < self.negatives:
             raise ValueError(
                 f"reranker schedule: {self.catalogued} of {self.negatives} negatives from a catalogue, expected fewer"
@@ -242,7 +240,8 @@ class _Run:
     def _loss(self, logits: Tensor, similarities: Tensor) -> Tensor:
         """Of (anchors, candidates), the right one first."""
         first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-        hardest = similarities[:, 1:].topk(self.schedule.judged, dim=1).indices + 1
+        count = min(self.schedule.judged, self.schedule.negatives)
+        hardest = similarities[:, 1:].topk(count, dim=1).indices + 1
         judged = torch.cat([logits[:, :1], logits.gather(1, hardest)], dim=1)
         truth = torch.zeros_like(judged)
         truth[:, 0] = 1

@@ -16,7 +16,7 @@ from reranker.sides import auroc
 from reranker.train import RerankerSchedule
 
 SCHEDULE = RerankerSchedule(
-    epochs=2, steps=3, batch=8, anchors=4, negatives=2, judged=2, validation_pairs=6, candidates=2, false_alarms=0.2
+    epochs=2, steps=3, batch=8, anchors=4, negatives=2, validation_pairs=6, candidates=2, false_alarms=0.2
 )
 
 
