@@ -22,10 +22,11 @@ from encoder.contrast import SCALE, Contrast, as_bytes, signed, to_semitones
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedContrast:
-    """Sizes of the network; 16 channels and four blocks are 16,000 parameters."""
+    """Sizes of the network; 16 channels and four blocks are 16,000 parameters, six that know of strokes 26,000."""
 
     channels: int = 16
     dilations: tuple[tuple[int, int], ...] = ((1, 1), (6, 1), (1, 2), (3, 1))  # semitones, frames of each block
+    strokes: bool = False  # whether it sees the front end's short windows too, in which these are sharp
 
     def __post_init__(self) -> None:
         if self.channels < 1 or not self.dilations:
@@ -37,13 +38,19 @@ class LearnedContrast:
 class ContrastNetwork(nn.Module):
     """Spectra -> contrast features."""
 
-    def __init__(self, config: LearnedContrast, contrast: Contrast, *, bins: int) -> None:
-        """`bins`: of the spectrum."""
+    def __init__(
+        self, config: LearnedContrast, contrast: Contrast, *, bins: int, strokes: Contrast | None = None
+    ) -> None:
+        """`bins`: of the spectrum, without its short windows; `strokes`: how contrast is made of these."""
         super().__init__()
-        self.contrast = contrast
+        self.contrast, self.bins = contrast, bins
+        self.strokes = strokes if config.strokes else None
         self.register_buffer("semitones", to_semitones(bins, contrast.bins_per_octave), persistent=False)
+        if self.strokes is not None:
+            self.register_buffer("bands", _between(len(self.semitones), self.strokes.bins_per_octave), persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE))  # from features to bytes
-        self.first = nn.Conv2d(2 * contrast.pool, config.channels, (5, 3), padding=(2, 1), bias=False)
+        shown = (6 if config.strokes else 2) * contrast.pool
+        self.first = nn.Conv2d(shown, config.channels, (5, 3), padding=(2, 1), bias=False)
         self.norm = nn.BatchNorm2d(config.channels)
         self.blocks = nn.Sequential(*(_Block(config.channels, dilation) for dilation in config.dilations))
         self.last = nn.Conv2d(config.channels, 1, 1)
@@ -52,16 +59,19 @@ class ContrastNetwork(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, spectra: Tensor) -> Tensor:
-        """(batch, bins, frames) in dB -> (batch, semitones, frames // pool), 0 or more."""
+        """(batch, rows, frames) in dB -> (batch, semitones, frames // pool), 0 or more.
+
+        Rows under the bins, those of short windows, are needed with `strokes` only.
+        """
         with torch.no_grad():
             cells = self._cells(spectra)
-        plain = cells[:, self.contrast.pool :].mean(1)
+        plain = cells[:, self.contrast.pool : 2 * self.contrast.pool].mean(1)
         learned = self.last(self.blocks(relu(self.norm(self.first(cells)))))[:, 0]
         return relu(self.plain * plain + learned.float())
 
     @torch.inference_mode()
     def features(self, spectrum: Tensor) -> NDArray[np.uint8]:
-        """(bins, frames) in dB -> (frames // pool, semitones) bytes; none of less than a pool."""
+        """(rows, frames) in dB -> (frames // pool, semitones) bytes; none of less than a pool."""
         if spectrum.shape[1] < self.contrast.pool:
             return np.zeros((0, len(self.semitones)), np.uint8)
         return as_bytes(self(spectrum[None])[0] * self.scale)
@@ -75,13 +85,21 @@ class ContrastNetwork(nn.Module):
         return made.to(memory_format=torch.channels_last)
 
     def _cells(self, spectra: Tensor) -> Tensor:
+        """(batch, channels, semitones, frames // pool): of the bins, then of the earlier and later short windows."""
+        seen = [self._pooled(self.semitones, signed(spectra[:, : self.bins], self.contrast))]
+        if self.strokes is not None:
+            # Two short windows a frame, bands side by side: in order of time, and apart again.
+            halves = spectra[:, self.bins :].unflatten(1, (-1, 2)).mT.flatten(2)  # (batch, bands, 2 * frames)
+            found = signed(halves, self.strokes).unflatten(2, (-1, 2))
+            seen += [self._pooled(self.bands, found[..., half]) for half in range(2)]
+        return torch.cat(seen, dim=1).contiguous(memory_format=torch.channels_last)
+
+    def _pooled(self, weights: Tensor, contrast: Tensor) -> Tensor:
         """(batch, 2 * pool, semitones, frames // pool): signed, then positive; a channel per frame of a pool."""
-        contrast = signed(spectra, self.contrast)
         both = torch.stack([contrast, contrast.clamp(min=0)], dim=1)
         pooled = both.shape[3] // self.contrast.pool
-        frames = (self.semitones @ both)[..., : pooled * self.contrast.pool]
-        cells = frames.unflatten(3, (pooled, self.contrast.pool)).permute(0, 1, 4, 2, 3).flatten(1, 2)
-        return cells.contiguous(memory_format=torch.channels_last)
+        frames = (weights @ both)[..., : pooled * self.contrast.pool]
+        return frames.unflatten(3, (pooled, self.contrast.pool)).permute(0, 1, 4, 2, 3).flatten(1, 2)
 
 
 class _Block(nn.Module):
@@ -96,6 +114,13 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found = on_grids(self.convolution, x) if self.training else self.convolution(x)
         return x + relu(self.norm(found))
+
+
+def _between(semitones: int, per_octave: int) -> Tensor:
+    """(semitones, bands): each semitone between the two bands beside it, as near as they are."""
+    bands = (semitones - 1) * per_octave // 12
+    places = (torch.arange(semitones) * per_octave / 12).clamp(max=bands - 1)
+    return (1 - (torch.arange(bands) - places[:, None]).abs()).clamp(min=0)
 
 
 def on_grids(convolution: nn.Conv2d, x: Tensor) -> Tensor:

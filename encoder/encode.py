@@ -139,8 +139,10 @@ class Encoder:
         made = self.system.plain_contrast()
         if made is None:
             return np.zeros((0, 0, 0), np.uint8)
-        learned, frames = self.system.contrast is not None, frames[: self.system.front_end.bins]
-        rows = self.network.contrast.features(frames) if learned else contrast.features(frames, made)
+        if self.system.contrast is not None:
+            rows = self.network.contrast.features(frames)
+        else:
+            rows = contrast.features(frames[: self.system.front_end.bins], made)
         rows = rows[: len(rows) - len(rows) % (self.grid.step // made.pool)]
         hops = rows.reshape(-1, self.grid.step // made.pool, rows.shape[1])
         return hops if last else hops[: block.segments]

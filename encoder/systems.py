@@ -47,6 +47,8 @@ class System:
             raise ValueError(
                 f"system {self.name}: learned contrast on {type(self.front_end).__name__}, expected LogFrequency"
             )
+        if self.contrast is not None and self.contrast.strokes and self.front_end.short is None:
+            raise ValueError(f"system {self.name}: contrast of strokes, expected short windows in the front end")
         if self.grid.shingled and isinstance(self.front_end, LogFrequency):
             raise ValueError(
                 f"system {self.name}: shingles of LogFrequency, which has contrast features of whole tracks; "
@@ -85,7 +87,9 @@ class System:
 
     def contrast_network(self) -> ContrastNetwork:
         """The untrained contrast network."""
-        return ContrastNetwork(self.contrast, self.plain_contrast(), bins=self.front_end.bins)
+        made, short = self.plain_contrast(), self.front_end.short
+        strokes = short and replace(made, bins=3, bins_per_octave=short.bins_per_octave, frame=made.frame / 2)
+        return ContrastNetwork(self.contrast, made, bins=self.front_end.bins, strokes=strokes)
 
     def plain_contrast(self) -> Contrast | None:
         """How contrast is made of the front end's spectra; None where a transposition is no shift of them."""
@@ -119,7 +123,7 @@ ASID = System(
         hidden=512,
         short=(16, 32, 64, 96),
     ),
-    contrast=LearnedContrast(),
+    contrast=LearnedContrast(dilations=((1, 1), (6, 1), (1, 2), (3, 1), (1, 4), (1, 8)), strokes=True),
     pairing=Pairing(
         foreign_interference=0.5,
         whole_reference=0.5,

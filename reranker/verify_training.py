@@ -206,8 +206,8 @@ class _Run:
 
     def _features(self, spectra: Tensor) -> Tensor:
         """(pairs, semitones, frames) as bytes hold them, in standard deviations, less their means."""
-        network, bins = self.encoder.network.contrast, self.encoder.system.front_end.bins
-        portions = (network(part).float() for part in spectra[:, :bins].split(12))
+        network = self.encoder.network.contrast
+        portions = (network(part) for part in spectra.split(12))
         features = (torch.cat(list(portions)) * network.scale).round().clamp(max=255) / SCALE
         return features - features.mean(2, keepdim=True)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from encoder import checkpoint
 from encoder.checkpoint import Checkpoint, CheckpointError
 from encoder.contrast_network import ContrastNetwork, LearnedContrast
-from encoder.systems import KINDS, System
+from encoder.systems import KINDS, SYSTEMS, System
 from encoder.training import augment, losses, state
 from encoder.training.augment import Views
 from encoder.training.pairing import Pairing
@@ -39,6 +39,7 @@ _PIECES = 2  # of that
 # Pairs that go through the network at once, and share the statistics of its norms: what so few need stays in fast
 # memory, which takes a third off the time of a step on a CPU.
 _PORTION = 12
+_FAINT = 0.1  # scale of what blocks add that a smaller network did not have
 _LOUDEST = 0.99  # share of the reference views' features that bytes can hold
 
 # Whole samples in place, as far transposed as the correlator looks, at every level from the start.
@@ -212,9 +213,8 @@ class _Run:
     def _features(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """Features of reference and query views, (pairs, 2, semitones, frames), portion by portion."""
         half = self.network.training and self.schedule.precision == "bfloat16"
-        bins = self.system.front_end.bins
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            sides = zip(*(side[:, :bins].split(_PORTION) for side in views), strict=True)
+            sides = zip(*(side.split(_PORTION) for side in views), strict=True)
             return torch.cat([torch.stack(self.network(torch.cat(side)).chunk(2), dim=1) for side in sides])
 
     def _loss(self, references: Tensor, queries: list[Tensor], views: Views) -> Tensor:
@@ -263,7 +263,7 @@ class _Run:
     def _fit_bytes(self) -> None:
         """Scale the features so that bytes hold nearly all of those of the reference views."""
         self.network.eval()
-        values = self.network(self.unseen[1].references[:, : self.system.front_end.bins]).flatten().cpu().numpy()
+        values = self.network(self.unseen[1].references).flatten().cpu().numpy()
         self.network.scale.fill_(255 / max(float(np.quantile(values, _LOUDEST)), 1e-6))
 
     def _provenance(self) -> dict[str, Any]:
@@ -276,16 +276,35 @@ class _Run:
 
 
 def _with_contrast(loaded: Checkpoint, path: Path) -> tuple[System, nn.Module]:
-    """The encoder's system and networks; one that has no contrast network is given an untrained one."""
+    """The encoder's system and networks; the contrast network has the recipe's shape, and takes over what there is."""
     system: System = loaded.config
     if system.plain_contrast() is None:
         raise CheckpointError(f"{path}: system {system.name} has no log-frequency spectrum to learn contrast from")
-    if system.contrast is not None:
-        return system, loaded.restore(system.build())
     network = loaded.restore(system.build())
-    system = replace(system, contrast=LearnedContrast())
-    network.contrast = system.contrast_network()
+    before, system = system, replace(system, contrast=_shape(system))
+    if before.contrast != system.contrast:
+        smaller, network.contrast = getattr(network, "contrast", None), system.contrast_network()
+        if smaller is not None:
+            _take_over(network.contrast, smaller.state_dict())
     return system, network
+
+
+def _shape(system: System) -> LearnedContrast:
+    """The recipe's, where it holds the network that there is; else that of the network."""
+    own, recipe = system.contrast, SYSTEMS.get(system.name, system).contrast
+    if own is None or recipe is None:
+        return own or recipe or LearnedContrast()
+    begins_alike = recipe.dilations[: len(own.dilations)] == own.dilations and recipe.channels == own.channels
+    return recipe if begins_alike and recipe.strokes >= own.strokes else own
+
+
+def _take_over(network: ContrastNetwork, weights: dict[str, Tensor]) -> None:
+    """The weights of a smaller network; what is new adds nothing, or a tenth of what it would, at first."""
+    for name, new in network.state_dict().items():  # the network's own memory
+        if (old := weights.get(name)) is not None:
+            new.zero_()[tuple(slice(size) for size in old.shape)] = old
+        elif name.endswith("norm.weight"):
+            new.fill_(_FAINT)
 
 
 def played_back(features: Tensor, tempo: Tensor, off: Tensor, frames: int) -> Tensor:

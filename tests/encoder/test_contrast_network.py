@@ -1,5 +1,7 @@
 """Contrast network: untrained it is the plain contrast; what it learns still moves with pitch and time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,40 @@ def test_norms_folded_into_convolutions_leave_the_features_as_they_are():
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     assert torch.allclose(folded(spectrum()[None]), trained(spectrum()[None]), atol=1e-4)
     assert isinstance(trained.norm, torch.nn.BatchNorm2d)  # the original can be trained on
+
+
+def with_strokes():
+    strokes = Contrast(bins=3, bins_per_octave=4, frame=0.016)
+    built = ContrastNetwork(replace(SMALL, strokes=True), Contrast(), bins=128, strokes=strokes).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        for parameter in built.last.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+    return built
+
+
+def test_short_windows_are_seen_in_order_of_time_and_move_with_it():
+    network, spectra = with_strokes(), torch.full((1, 128 + 2 * 28, 60), -60.0)
+    spectra[0, 128 + 2 * 10 + 1, 31] = -20  # the later short window of frame 31: band 10 is semitone 30
+    cells = network._cells(spectra)[0]  # signed, positive of bins; then of the earlier and of the later short windows
+    assert cells.shape == (12, 85, 30)
+    assert cells[:4].abs().max() == 0
+    loudest = cells[4:].flatten().argmax().item()
+    channel, semitone, frame = np.unravel_index(loudest, cells[4:].shape)
+    # Of four channels of later ones, the first of a frame of 64 ms is frame 30, the second frame 31.
+    assert (channel, semitone, frame) in {(5, 30, 15), (7, 30, 15)}
+    later = torch.roll(spectra, 8, dims=2)
+    assert torch.allclose(network(later)[..., 14:], network(spectra)[..., 10:-4], atol=1e-4)
+
+
+def test_without_what_short_windows_say_it_hears_the_bins_alone():
+    silent = torch.full((1, 128 + 2 * 28, 60), -60.0)
+    silent[:, :128] = spectrum(frames=60)
+    network = with_strokes()
+    network.first.weight.data[:, 4:] = 0
+    spoken = silent.clone()
+    spoken[:, 128:] = torch.randn(1, 56, 60)
+    assert torch.equal(network(silent), network(spoken))
 
 
 @pytest.mark.parametrize("dilation", [(1, 1), (6, 1), (1, 2), (3, 2)])

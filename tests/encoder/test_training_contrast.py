@@ -1,5 +1,6 @@
 """Training the contrast network: the geometry undoes the warp, it learns, and it goes on where it stopped."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 
 from encoder import checkpoint
 from encoder.checkpoint import CheckpointError
+from encoder.contrast_network import LearnedContrast
 from encoder.encode import Encoder
-from encoder.systems import KINDS, PUBLISHED
+from encoder.spectrogram import LogFrequency
+from encoder.systems import ASID, KINDS, PUBLISHED
 from encoder.training import contrast
 from encoder.training.augment import Views
 from encoder.training.schedule import Schedule
@@ -68,6 +71,25 @@ def test_what_was_trained_goes_on_at_the_temperature_it_had_learned(trained, cac
     assert learned != SHORT.temperature
     run = contrast._Run(cache, trained[1] / contrast.FILE, tmp_path, SHORT, torch.device("cpu"))
     assert 1 / run.inverse_temperature.exp().item() == pytest.approx(learned)
+
+
+def test_a_smaller_network_is_taken_over_by_one_of_the_recipe(monkeypatch):
+    front_end = LogFrequency(short=LogFrequency(n_fft=512, bins=28, bins_per_octave=4))
+    before = replace(ASID, front_end=front_end, contrast=LearnedContrast(channels=4, dilations=((1, 1),)))
+    recipe = replace(before, contrast=LearnedContrast(channels=4, dilations=((1, 1), (1, 2)), strokes=True))
+    monkeypatch.setitem(contrast.SYSTEMS, "asid", recipe)
+    assert contrast._shape(before) == recipe.contrast
+    assert contrast._shape(replace(before, contrast=LearnedContrast(channels=8))).channels == 8  # no part of it
+    small, grown = before.contrast_network().eval(), recipe.contrast_network().eval()
+    torch.nn.init.normal_(small.last.weight, std=0.3)
+    contrast._take_over(grown, small.state_dict())
+    spectra = torch.randn(2, ASID.rows, 60) * 8 - 40
+    nothing_new = copy.deepcopy(grown)
+    nothing_new.blocks[1].norm.weight.data.zero_()
+    with torch.no_grad():
+        expected = small(spectra)
+        torch.testing.assert_close(nothing_new(spectra), expected)
+        assert 0 < (grown(spectra) - expected).abs().mean() < 0.1 * expected.mean()
 
 
 def test_shares_side_by_side_give_the_same_gradients(cache, saved, tmp_path):
