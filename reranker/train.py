@@ -3,9 +3,9 @@
 Each batch of pairs gives one positive per query view and its hardest wrong references (reranker/negatives.py), looked
 for among the other pairs of the batch and, if wanted, in a catalogue of training recordings: segments as an index holds
 them. The positive has to stand out among all of them (cross-entropy over the row), and by itself against the three
-hardest (binary cross-entropy, 1 : 3; NeuralSampleID, sections 3.3 and 4.2). The paper has the second alone, which
-teaches to distrust likeness, as what is hardest is most like. What is sampled for a step depends on the seed and the
-step alone, so a resumed run ends where an uninterrupted one does.
+hardest (binary cross-entropy, 1 : 3; NeuralSampleID, sections 3.3 and 4.2). The paper has the second alone;
+with it nothing was added to the fingerprints (docs/experiments.md). What is sampled for a step depends on the seed and
+the step alone, so a resumed run ends where an uninterrupted one does.
 
 The encoder is frozen, or, with an `encoder_rate`, learns along: what the reranker's loss asks of node matrices and
 fingerprints, and NT-Xent, so that the index goes on to find. It is saved beside the reranker that fits it.

@@ -159,9 +159,9 @@ class _Run:
         log.info("resumed after epoch %d", self.epoch)
 
     def _temperature(self) -> float:
-        """To begin with: what the weights were left at. A softer one asks for other features, which undoes them."""
-        learned = self.loaded.provenance.get("contrast", {}).get("temperature")
-        return self.schedule.temperature if learned is None else learned
+        """To begin with: what the weights were left at, or sharper; a softer one undoes what they have learned."""
+        learned = self.loaded.provenance.get("contrast", {}).get("temperature", self.schedule.temperature)
+        return min(learned, self.schedule.temperature)
 
     def _views(self, first: int) -> Iterator[tuple[int, PairBatch, Views]]:
         """The steps of an epoch with their pairs; its first batch is made anew where an epoch begins within it."""

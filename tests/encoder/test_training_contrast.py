@@ -69,8 +69,10 @@ def test_training_moves_the_contrast_network_and_nothing_else(trained, saved):
 def test_what_was_trained_goes_on_at_the_temperature_it_had_learned(trained, cache, tmp_path):
     learned = checkpoint.load(trained[1] / contrast.FILE, *KINDS).provenance["contrast"]["temperature"]
     assert learned != SHORT.temperature
-    run = contrast._Run(cache, trained[1] / contrast.FILE, tmp_path, SHORT, torch.device("cpu"))
-    assert 1 / run.inverse_temperature.exp().item() == pytest.approx(learned)
+    for asked, begun in ((1.0, learned), (0.01, 0.01)):  # softer; sharper
+        schedule = replace(SHORT, temperature=asked)
+        run = contrast._Run(cache, trained[1] / contrast.FILE, tmp_path, schedule, torch.device("cpu"))
+        assert 1 / run.inverse_temperature.exp().item() == pytest.approx(begun)
 
 
 def test_a_smaller_network_is_taken_over_by_one_of_the_recipe(monkeypatch):
