@@ -48,7 +48,7 @@ class System:
                 f"system {self.name}: learned contrast on {type(self.front_end).__name__}, expected LogFrequency"
             )
         if self.contrast is not None and self.contrast.strokes and self.front_end.short is None:
-            raise ValueError(f"system {self.name}: contrast of strokes, expected short windows in the front end")
+            raise ValueError(f"system {self.name}: contrast of strokes without short windows, give the front end some")
         if self.grid.shingled and isinstance(self.front_end, LogFrequency):
             raise ValueError(
                 f"system {self.name}: shingles of LogFrequency, which has contrast features of whole tracks; "

@@ -81,7 +81,10 @@ def test_a_smaller_network_is_taken_over_by_one_of_the_recipe(monkeypatch):
     recipe = replace(before, contrast=LearnedContrast(channels=4, dilations=((1, 1), (1, 2)), strokes=True))
     monkeypatch.setitem(contrast.SYSTEMS, "asid", recipe)
     assert contrast._shape(before) == recipe.contrast
+    with pytest.raises(ValueError, match="contrast of strokes without short windows"):
+        replace(recipe, front_end=LogFrequency())
     assert contrast._shape(replace(before, contrast=LearnedContrast(channels=8))).channels == 8  # no part of it
+    torch.manual_seed(9)
     small, grown = before.contrast_network().eval(), recipe.contrast_network().eval()
     torch.nn.init.normal_(small.last.weight, std=0.3)
     contrast._take_over(grown, small.state_dict())
