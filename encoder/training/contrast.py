@@ -294,17 +294,21 @@ def _shape(system: System) -> LearnedContrast:
     own, recipe = system.contrast, SYSTEMS.get(system.name, system).contrast
     if own is None or recipe is None:
         return own or recipe or LearnedContrast()
-    begins_alike = recipe.dilations[: len(own.dilations)] == own.dilations and recipe.channels == own.channels
-    return recipe if begins_alike and recipe.strokes >= own.strokes else own
+    begins_alike = recipe.dilations[: len(own.dilations)] == own.dilations
+    return recipe if begins_alike and recipe.channels >= own.channels and recipe.strokes >= own.strokes else own
 
 
 def _take_over(network: ContrastNetwork, weights: dict[str, Tensor]) -> None:
-    """The weights of a smaller network; what is new adds nothing, or a tenth of what it would, at first."""
+    """The weights of a smaller network, which hear nothing of new channels at first, and a tenth of new blocks."""
     for name, new in network.state_dict().items():  # the network's own memory
-        if (old := weights.get(name)) is not None:
-            new.zero_()[tuple(slice(size) for size in old.shape)] = old
-        elif name.endswith("norm.weight"):
-            new.fill_(_FAINT)
+        if (old := weights.get(name)) is None:
+            if name.endswith("norm.weight"):
+                new.fill_(_FAINT)
+        elif not old.ndim:
+            new.copy_(old)
+        else:
+            kept = new[: len(old)].zero_()  # new channels, which come after these, stay as they were drawn
+            kept[tuple(slice(size) for size in old.shape)] = old
 
 
 def played_back(features: Tensor, tempo: Tensor, off: Tensor, frames: int) -> Tensor:

@@ -78,7 +78,7 @@ def test_what_was_trained_goes_on_at_the_temperature_it_had_learned(trained, cac
 def test_a_smaller_network_is_taken_over_by_one_of_the_recipe(monkeypatch):
     front_end = LogFrequency(short=LogFrequency(n_fft=512, bins=28, bins_per_octave=4))
     before = replace(ASID, front_end=front_end, contrast=LearnedContrast(channels=4, dilations=((1, 1),)))
-    recipe = replace(before, contrast=LearnedContrast(channels=4, dilations=((1, 1), (1, 2)), strokes=True))
+    recipe = replace(before, contrast=LearnedContrast(channels=6, dilations=((1, 1), (1, 2)), strokes=True))
     monkeypatch.setitem(contrast.SYSTEMS, "asid", recipe)
     assert contrast._shape(before) == recipe.contrast
     with pytest.raises(ValueError, match="contrast of strokes without short windows"):

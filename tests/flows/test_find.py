@@ -99,4 +99,4 @@ def test_a_score_as_the_bar_is_told_where_no_calibration_fits(tmp_path, caplog):
     for ranking, told in ((Ranking(), 1), (Ranking(surplus=50.0), 0)):  # who sets a bar needs no word
         caplog.clear()
         assert assembly._calibration(Settings(data=tmp_path, ranking=ranking), other, Correlator()) is None
-        assert len([r for r in caplog.records if "score of 120" in r.message]) == told
+        assert len([r for r in caplog.records if "score of 250" in r.message]) == told
