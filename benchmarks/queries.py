@@ -34,6 +34,7 @@ from store.references import References
 RANKED_BY = {
     "similarity": {"by": "similarity"},
     "reranker": {"by": "reranker"},
+    "correlation, unverified": {"by": "correlation", "verify": False},
     "correlation": {"by": "correlation"},
 }
 _FASTER, _NOISE = 1.2, 0.25  # tempo, noise over the recordings

@@ -45,6 +45,11 @@ class Checkpoint:
             raise CheckpointError(f"weights do not fit their configuration: {reason}") from error
         return network.eval()
 
+    def part(self, prefix: str, *configs: Any) -> str:
+        """Digest of the weights whose names begin so, and of the configurations that they rest on."""
+        weights = {name: value for name, value in self.weights.items() if name.startswith(prefix)}
+        return digest(to_plain(configs), weights)
+
 
 def save(path: Path, config: Any, network: nn.Module, *, provenance: dict[str, Any], half: bool = True) -> str:
     """Write a checkpoint (matrices as float16 unless `half` is off) in one step; returns its digest."""

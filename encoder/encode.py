@@ -48,6 +48,8 @@ class Encoder:
         loaded = checkpoint.load(self.path, *KINDS)
         self.system: System = loaded.config
         self.digest, self.provenance = loaded.digest, loaded.provenance
+        # What rests on contrast features alone outlives new fingerprints.
+        self.contrast_digest = loaded.part("contrast.", self.system.front_end, self.system.grid, self.system.contrast)
         self.device, self.batch = torch.device(device), batch
         self.limits = replace(limits, shortest=min(limits.shortest, self.system.shortest))
         self.network = loaded.restore(self.system.build()).to(self.device)

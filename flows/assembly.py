@@ -12,9 +12,9 @@ from encoder import allocator, encode
 from encoder.encode import Encoder
 from flows.settings import Settings
 from reranker import checkpoint as reranker_checkpoint
-from reranker import confidence, rankers
+from reranker import confidence, rankers, verify
 from reranker.confidence import Calibration
-from reranker.correlate import Correlator
+from reranker.correlate import Correlation, Correlator
 from reranker.search import Searcher
 from store import models
 from store import node_form as node_forms
@@ -110,12 +110,21 @@ def searcher(settings: Settings, stored: References, asking: Encoder) -> Searche
     ranking = replace(settings.ranking, by=rankers.resolved(settings.ranking.by, asking.system))
     classifier, correlator, calibration = None, None, None
     if ranking.by == "correlation":
-        correlator = Correlator()
+        correlator = correlating(settings, asking)
         calibration = _calibration(settings, asking, correlator)
     elif ranking.by == "reranker":
         classifier = reranker_checkpoint.load(settings.reranker, encoder=asking.digest).to(asking.device)
     ranker = rankers.own(asking) if ranking.by == "own" else None
     return Searcher(asking, stored, classifier, ranking, correlator=correlator, calibration=calibration, ranker=ranker)
+
+
+def correlating(settings: Settings, asking: Encoder, correlation: Correlation = Correlation()) -> Correlator:
+    """With the verifier of the settings, else the shipped one; without one where that is of other features."""
+    if not settings.ranking.verify:
+        return Correlator(correlation)
+    if settings.verifier is not None:
+        return Correlator(correlation, verify.load(settings.verifier, contrast=asking.contrast_digest))
+    return Correlator(correlation, verify.shipped_for(contrast=asking.contrast_digest))
 
 
 def _calibration(settings: Settings, asking: Encoder, correlator: Correlator) -> Calibration | None:

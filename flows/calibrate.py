@@ -30,7 +30,7 @@ from flows.settings import Settings
 from reranker import calibrate, confidence
 from reranker.calibrate import Fitted
 from reranker.confidence import Calibration
-from reranker.correlate import Correlation, Correlator
+from reranker.correlate import Correlation
 from reranker.rank import Ranking
 
 Progress = Callable[[Step], None]
@@ -92,7 +92,7 @@ def as_window(how: Calibrating) -> Neural | None:
     listing = round(ranking.listing * ranking.window / how.long)  # what windows share is searched once
     efforts = {name: getattr(ranking, name) / windows for name in ("effort", "local")}
     ranking = replace(ranking, listing=max(listing, 1), **efforts)
-    correlation = replace(correlation, effort=correlation.effort / windows)
+    correlation = replace(correlation, effort=correlation.effort / windows, verified=correlation.judged(1 / windows))
     return _peer(how, ranking, correlation, about=f"the product, as it searches windows of {how.long:g} s")
 
 
@@ -107,7 +107,7 @@ def _peer(how: Calibrating, ranking: Ranking, correlation: Correlation, *, about
         about=about,
         encoder=encoder,
         classifier=None,
-        correlator=Correlator(correlation),
+        correlator=assembly.correlating(how.settings, encoder, correlation),
         ranking=ranking,
     )
 

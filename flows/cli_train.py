@@ -12,7 +12,7 @@ from flows.options import PATH, changed, further_training_options, prepare_prefe
 
 @click.group()
 def train() -> None:
-    """Train an encoder, its contrast network, or a reranker."""
+    """Train an encoder, its contrast network, a verifier, or a reranker."""
 
 
 for _command in (train_versions, train_sounds):
@@ -51,6 +51,21 @@ def train_contrast(cache: Path, encoder: Path | None, changes: tuple[str, ...], 
 
     schedule = changed(SCHEDULE, changes)
     click.echo(train_contrast(cache, encoder, out, schedule=schedule, progress=show.epoch, **run))
+
+
+@train.command("verifier")
+@click.argument("cache", type=PATH)
+@click.option("--from", "start", type=PATH, help="Begin with the weights of this verifier, of other features.")
+@further_training_options
+def train_verifier(cache: Path, encoder: Path | None, changes: tuple[str, ...], out: Path, **run: Any) -> None:
+    """Train what tells samples from what is merely like them, for verifier in the settings; then calibrate."""
+    prepare_prefect(out)
+    from flows import show
+    from flows.train import train_verifier
+    from reranker.verify_training import SCHEDULE
+
+    schedule = changed(SCHEDULE, changes)
+    click.echo(train_verifier(cache, encoder, out, schedule=schedule, progress=show.epoch, **run))
 
 
 @train.command("reranker")

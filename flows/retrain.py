@@ -17,13 +17,13 @@ def train(
     cache: Path,
     out: Path,
     *,
-    what: Literal["encoder", "contrast", "reranker"] = "contrast",
+    what: Literal["encoder", "contrast", "verifier", "reranker"] = "contrast",
     system: str = "asid",
     start: Path | None = None,
     schedule: Mapping[str, str] | None = None,
     resume: bool = True,
 ) -> Path:
-    """Train an encoder, its contrast network or a reranker on the stem cache; returns the checkpoint.
+    """Train an encoder, its contrast network, a verifier or a reranker on the stem cache; returns the checkpoint.
 
     `start` is the encoder to begin with (None: the shipped one, or none for an encoder), `system` the recipe of an
     encoder, `schedule` changes values of the schedule as `--set` does. A run that died goes on where it stopped.
@@ -33,11 +33,13 @@ def train(
     from encoder import systems
     from encoder.training import contrast
     from flows import train as flow_of
+    from reranker import verify_training
     from reranker.train import RerankerSchedule
 
     how = {"device": device, "resume": resume}
     of_an_encoder = {
         "contrast": (flow_of.train_contrast, contrast.SCHEDULE),
+        "verifier": (flow_of.train_verifier, verify_training.SCHEDULE),
         "reranker": (flow_of.train_reranker, RerankerSchedule()),
     }
     if what == "encoder":

@@ -5,6 +5,7 @@
     ledger_url = "postgresql+psycopg://asid@db/asid"    # pip install 'asid[cluster]'
     device = "cuda"
     workers = 8
+    verifier = "verifier.safetensors"     # of `asid train verifier`, for an encoder of your own
     nodes_url = "s3://bucket/asid"        # Zarr in an object store; credentials from its usual environment variables
     node_form = "full"                    # whole node matrices: 32 KiB a segment instead of 2
     runner = "dask"                       # who encodes: threads, processes, dask
@@ -14,6 +15,7 @@
     candidates = 5
     threshold = 0.5
     false_alarms = 0.05    # share of sample-free queries that may be answered
+    verify = false         # correlation alone ranks; a calibration is of one or the other
     quality = "best"       # for queries of minutes and a large catalogue, two to three times as long
 
     [limits]
@@ -51,6 +53,7 @@ class Settings:
     )
     encoder: Path | None = None  # checkpoint; None: the shipped one
     reranker: Path | None = None
+    verifier: Path | None = None  # of `asid train verifier`; None: the shipped one, where it fits
     calibration: Path | None = None  # None: calibration.json under `data` where it is there, else the shipped one
     device: str = "cpu"
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)  # tracks encoded at the same time
@@ -64,7 +67,7 @@ class Settings:
     index: IndexSettings = IndexSettings()
 
     def __post_init__(self) -> None:
-        for name in ("data", "encoder", "reranker", "calibration"):
+        for name in ("data", "encoder", "reranker", "verifier", "calibration"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)).expanduser())
         if self.workers < 1:

@@ -22,7 +22,7 @@ from encoder.training.stem_cache import StemCache
 from flows import assembly
 from flows.settings import Settings
 from reranker import checkpoint as reranker_checkpoint
-from reranker import compact
+from reranker import compact, verify_training
 from reranker.compact import Cost
 from reranker.train import RerankerSchedule
 from store.node_form import FULL
@@ -67,6 +67,26 @@ def train_contrast(
     records = contrast.train(StemCache.open(cache), begun, out, schedule=schedule, device=device, resume=resume)
     _follow("contrast-training", records, progress)
     return out / contrast.FILE
+
+
+@flow(name="train-verifier")
+def train_verifier(
+    cache: Path,
+    encoder: Path | None,
+    out: Path,
+    *,
+    schedule: Schedule,
+    start: Path | None = None,
+    device: str = "cpu",
+    resume: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a verifier of an encoder's contrast features; returns the checkpoint of the best epoch."""
+    frozen = assembly.encoder(Settings(encoder=encoder, device=device))
+    how = dict(schedule=schedule, start=start, device=device, resume=resume)
+    records = verify_training.train(StemCache.open(cache), frozen, out, **how)
+    _follow("verifier-training", records, progress)
+    return out / verify_training.FILE
 
 
 @flow(name="train-reranker")

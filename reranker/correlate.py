@@ -8,11 +8,13 @@ best common tempo and transposition, great changes counting for less, and needs 
 
 Where there are many references, all are compared with coarse frames first, and only the best ones with fine frames. For
 the best of these, tempo and transposition are then measured finely and the query is shared out among lines
-(reference time = intercept + tempo ratio * query time).
+(reference time = intercept + tempo ratio * query time). A sum of cosines cannot tell a sample from two pieces that are
+alike: so a verifier (reranker/verify.py) looks at how the best of them lie upon the query, and has a say in the score.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,13 +23,13 @@ from torch import Tensor
 
 from encoder.contrast import Contrast
 from reranker.rank import Occurrence, within
-from reranker.slide import Asked, Lines, highest
+from reranker.slide import Asked, Lines, highest, one_core_each
 from reranker.trace import Warp, centred, measure, occurrences
-
-Features = NDArray[np.uint8]  # (frames, bins)
+from reranker.verify import Features, Verifier
 
 NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
 QUIETEST = 1e-3  # deviation of cosines that counts at least
+_FEWEST = 4  # references of a window that are judged by the verifier, however long the query is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,14 @@ class Correlation:
     # Seconds of query times seconds of references up to which frames are compared one by one, and the least references.
     effort: float = 170_000.0
     finest: int = 8
+    # Where there is a verifier it judges as many of the best references (of a window of a long query fewer), of those
+    # over a score that is worth it, and their scores are multiplied by exp(trust * how much the log odds are over those
+    # of the usual wrong reference).
+    verified: int = 12
+    hopeless: float = 15.0
+    trust: float = 0.5
+    usual: float = -2.5
+    verifier: str = ""  # its digest; told by the correlator
 
     def __post_init__(self) -> None:
         low, high = self.tempo
@@ -61,6 +71,8 @@ class Correlation:
             ("surplus", 0),
             ("coarse", 1),
             ("finest", 1),
+            ("verified", 0),
+            ("trust", 0),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"correlation: {name} is {getattr(self, name)}, expected at least {least}")
@@ -79,7 +91,7 @@ class Correlation:
     @property
     def bar(self) -> float:
         """Score from which a reference is told where there is no calibration; 3 wrong in 100 queries of validation."""
-        return 250.0
+        return 1000.0 if self.verifier else 250.0
 
     @property
     def belief(self) -> NDArray[np.float32]:
@@ -92,6 +104,10 @@ class Correlation:
         """How many references, given by their frames, the best first, a query of so many is compared with finely."""
         reach = self.effort / max(query * self.contrast.seconds, 1.0) / self.contrast.seconds
         return within(references, reach, least=self.finest)
+
+    def judged(self, share: float) -> int:
+        """How many references of a window that is such a share of the query are verified: its others wait."""
+        return max(round(self.verified * share), min(_FEWEST, self.verified))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +126,10 @@ _NOTHING = (0.0, Warp(tempo_ratio=1.0, transposition=0.0))
 class Correlator:
     """Compares a query with references, and tells what of it each explains."""
 
-    def __init__(self, correlation: Correlation = Correlation()) -> None:
-        self.correlation = correlation
+    def __init__(self, correlation: Correlation = Correlation(), verifier: Verifier | None = None) -> None:
+        """Without a verifier, scores are what correlation finds."""
+        self.correlation = replace(correlation, verifier=verifier.digest if verifier else "")
+        self.verifier = verifier
 
     @torch.inference_mode()
     def compare(
@@ -135,7 +153,8 @@ class Correlator:
         kept = kept[: config.fine(asked or len(query), [lengths[number] for number in kept])]
         found = dict.fromkeys(references, _NOTHING) | evidence(query, {n: references[n] for n in kept}, config)
         order = sorted(references, key=lambda number: (-found[number][0], -rough[number][0], number))
-        return {number: _explanation(*found[number]) for number in order}
+        explained = {number: _explanation(*found[number]) for number in order}
+        return self._verified(query, references, explained, share=len(query) / max(asked or 0, len(query), 1))
 
     @torch.inference_mode()
     def explain(self, query: Features, reference: Features, found: Explanation) -> Explanation:
@@ -146,6 +165,26 @@ class Correlator:
         warp = measure(query, reference, rough, piece=config.piece, tempo_step=config.tempo_step)
         places = occurrences(query, reference, warp, piece=config.piece, seconds=config.contrast.seconds)
         return _explanation(found.score, warp, places)
+
+    def _verified(
+        self, query: Features, references: Mapping[int, Features], found: Mapping[int, Explanation], *, share: float
+    ) -> dict[int, Explanation]:
+        """The best of what was found as the verifier believes them, and all in the new order."""
+        config = self.correlation
+        if self.verifier is None:
+            return dict(found)
+
+        def judged(number: int) -> Explanation:
+            one = found[number]
+            if not (places := self.explain(query, references[number], one).occurrences):
+                return one  # nothing lies upon the query that could be believed
+            odds = self.verifier.verdict(query, references[number], places, seconds=config.contrast.seconds)
+            return replace(one, score=one.score * math.exp(config.trust * (odds - config.usual)))
+
+        best = [n for n in list(found)[: config.judged(share)] if found[n].score > config.hopeless]
+        with one_core_each() as pool:
+            believed = {**found, **dict(zip(best, pool.map(judged, best), strict=True))}
+        return dict(sorted(believed.items(), key=lambda item: -item[1].score))  # ties stay in order
 
 
 def evidence(

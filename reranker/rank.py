@@ -113,6 +113,7 @@ class Ranking:
     window: float = 20.0
     overlap: float = 5.0  # seconds that neighbouring windows share, at least
     effort: float = 700_000.0  # seconds of query times seconds of references up to which more of them are
+    verify: bool = True  # whether a verifier, where there is one, has a say in the scores (reranker/verify.py)
     quality: Literal["fast", "best"] = "fast"  # PATIENCE, and how stretches are found (reranker/shortlist.py)
     false_alarms: float = 0.01  # share of sample-free queries that may be answered; needs a calibration
     surplus: float | None = None  # score from which a correlated reference is returned, whatever its confidence

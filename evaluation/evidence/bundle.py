@@ -101,7 +101,7 @@ def verify(directory: Path, searcher: Searcher) -> Verified:
             *_changed_files(directory),
             *(
                 f"{name}: {told[name]} then, {now[name]} now"
-                for name in ("encoder", "reranker")
+                for name in ("encoder", "reranker", "verifier")
                 if told.get(name) != now[name]
             ),
             *comparison.differences(result, again),

@@ -22,6 +22,7 @@ class Provenance:
     system: str  # name of the encoder's recipe
     encoder: str  # digest of its checkpoint
     reranker: str | None  # digest of its weights; None where candidates are not scored by one
+    verifier: str | None  # digest of its checkpoint; None where none has a say in the scores
     ranking: Mapping[str, Any]  # fields of reranker.rank.Ranking
     include_self: bool
     tracks: int  # stored references
@@ -42,6 +43,7 @@ def of(searcher: Searcher, *, command: str, include_self: bool = False) -> Prove
         system=searcher.encoder.system.name,
         encoder=searcher.encoder.digest,
         reranker=None if classifier is None else checkpoint.digest({}, classifier.state_dict()),
+        verifier=(searcher.correlator and searcher.correlator.correlation.verifier) or None,
         ranking=asdict(searcher.ranking),
         include_self=include_self,
         tracks=counts.stored,

@@ -26,7 +26,7 @@ from evaluation.benchmark import Query
 from evaluation.peers import similarity
 from evaluation.peers.interface import Found, Progress, Response
 from evaluation.protocols import STRICT, Protocol, Rule
-from reranker import align, confidence
+from reranker import align, confidence, verify
 from reranker import checkpoint as reranker_checkpoint
 from reranker.checkpoint import Reranker
 from reranker.confidence import Calibration
@@ -250,10 +250,11 @@ def load(
     correlated: bool = False,
     whole: bool = False,
     quality: str = "fast",
+    verified: bool = True,
     protocol: Protocol = STRICT,
     device: str = "cpu",
 ) -> Neural:
-    """The peer of these checkpoints, with `whole` or compact node matrices.
+    """The peer of these checkpoints, with `whole` or compact node matrices; `verified` where that can be.
 
     CheckpointError where they cannot be used, or not with each other.
     """
@@ -265,7 +266,7 @@ def load(
         digest = checkpoint.load(reranker, Reranker, CrossAttentionConfig).digest
     correlator, calibration = None, None
     if correlated and all(loaded.contrast):
-        correlator = Correlator()
+        correlator = Correlator(verifier=verify.shipped_for(contrast=loaded.contrast_digest) if verified else None)
         scoring = confidence.scoring(Ranking(), correlator.correlation)
         calibration = confidence.shipped_for(encoder=loaded.digest, scoring=scoring)
     return Neural(

@@ -2,6 +2,7 @@
 
     asid                        the product: the shipped encoder's short list, ranked by correlation
     asid-best                   the same with --quality best
+    asid-unverified             the same without its verifier
     asid-reranker               the shipped encoder and reranker alone
     asid-candidates             the shipped encoder alone
     neuralsampleid-published    the published network, with a reranker where one is installed
@@ -111,6 +112,15 @@ def _best(folder: Path, **options: Any) -> Peer:
     return _neural("asid-best", encode.shipped(), None, about=about, correlated=True, quality="best")(folder, **options)
 
 
+def _unverified(folder: Path, **options: Any) -> Peer:
+    from encoder import encode
+
+    about = "the product without its verifier, and so without its calibration"
+    return _neural("asid-unverified", encode.shipped(), None, about=about, correlated=True, verified=False)(
+        folder, **options
+    )
+
+
 def _reranker(folder: Path, **options: Any) -> Peer:
     from encoder import encode
     from reranker import checkpoint
@@ -182,6 +192,7 @@ def _neural(name: str, encoder: Path, reranker: Path | None, *, about: str, **ho
 NAMED: dict[str, Opener] = {
     "asid": _shipped,
     "asid-best": _best,
+    "asid-unverified": _unverified,
     "asid-reranker": _reranker,
     "asid-reranker-full": _whole,
     "asid-candidates": _candidates,

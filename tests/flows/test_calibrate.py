@@ -116,7 +116,7 @@ def test_windows_of_long_queries_are_asked_in_a_part_of_the_time_and_calibrated_
     monkeypatch.setattr(
         calibrate.assembly,
         "encoder",
-        lambda settings: SimpleNamespace(contrast=(8, 85), digest="abc"),
+        lambda settings: SimpleNamespace(contrast=(8, 85), digest="abc", contrast_digest="def"),
     )
     sources, given = OwnSources(music=Music(path=tmp_path)), how(tmp_path, long=180.0)
     fitted = calibrate.calibrate_own(sources, given)
@@ -126,7 +126,7 @@ def test_windows_of_long_queries_are_asked_in_a_part_of_the_time_and_calibrated_
     window = made["the product, as it searches windows of 180 s"]
     efforts = {"effort": Ranking.effort / 12, "local": Ranking.local / 12}
     assert window["ranking"] == replace(Ranking(), listing=round(Ranking.listing / 9), **efforts)
-    assert window["correlator"].correlation == replace(Correlation(), effort=Correlation.effort / 12)
+    assert window["correlator"].correlation == replace(Correlation(), effort=Correlation.effort / 12, verified=4)
     assert calibrate.as_window(how(tmp_path, long=40.0)) is None  # such a query is no window's
 
 

@@ -1,6 +1,7 @@
 """Preparing and training through the commands, at the smallest size that means something."""
 
 import csv
+import json
 
 import pytest
 import soundfile
@@ -69,14 +70,32 @@ def test_an_encoder_and_its_reranker_train_and_work_together(asid, cache, traine
     assert found.exit_code == 0, found.output
 
 
-@pytest.mark.parametrize("what", ["encoder", "contrast"])
-def test_a_deployment_trains_what_it_is_told(cache, tmp_path, monkeypatch, what):
+def test_a_verifier_trains_and_has_a_say_in_the_scores_where_the_settings_name_it(asid, cache, multitracks, tmp_path):
+    options = [o for c in ("epochs=1", "steps=1", "batch=8", "validation_pairs=16") for o in ("--set", c)]
+    result = asid("train", "verifier", cache, "--out", tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    assert "likeness_auroc" in result.stderr
+    query = multitracks / "0-bass.flac"
+    assert asid("ingest", query, "--data", tmp_path / "data").exit_code == 0
+
+    def scores(**settings):
+        (tmp_path / "settings.toml").write_text("\n".join(f"{key} = {value}" for key, value in settings.items()))
+        named = ("--data", tmp_path / "data", "--settings", tmp_path / "settings.toml")
+        found = asid("find", query, *named, "--include-self", "--min-score", "0", "--json")
+        return [match["score"] for one in json.loads(found.stdout)["queries"] for match in one["matches"]]
+
+    found = scores(verifier=f'"{result.stdout.strip()}"') + scores() + scores(ranking="{ verify = false }")
+    assert len(set(found)) == len(found) == 3
+
+
+@pytest.mark.parametrize(("what", "file"), [("verifier", "verifier.safetensors"), ("contrast", "encoder.safetensors")])
+def test_a_deployment_trains_what_it_is_told(cache, tmp_path, monkeypatch, what, file):
     from flows.retrain import train
 
     monkeypatch.setenv("PREFECT_LOGGING_TO_API_ENABLED", "false")
-    schedule = {"epochs": "1", "steps": "1", "batch": "8", "chunk": "8", "validation_pairs": "16"}
-    assert train(cache, tmp_path, what=what, schedule=schedule) == tmp_path / "encoder.safetensors"
-    assert (tmp_path / "encoder.safetensors").is_file()
+    schedule = {"epochs": "1", "steps": "1", "batch": "8", "validation_pairs": "16"}
+    assert train(cache, tmp_path, what=what, schedule=schedule) == tmp_path / file
+    assert (tmp_path / file).is_file()
 
 
 def test_misspelt_and_impossible_settings_are_refused_in_one_line(asid, cache, tmp_path):

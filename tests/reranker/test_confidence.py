@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from encoder.encode import Encoder
-from reranker import confidence
+from reranker import confidence, verify
 from reranker.confidence import NOTHING, Calibration, CalibrationError, Evidence, Model
-from reranker.correlate import Correlation
+from reranker.correlate import Correlation, Correlator
 from reranker.rank import Ranking
 
 # log odds = 2 (log(1 + score) - 3) / 1 - 1 (log(1 + rival) - 2) / 0.5 + 0.5
@@ -214,7 +214,8 @@ def test_the_shipped_one_is_taken_only_for_the_scores_it_was_fitted_on(tmp_path,
 
 def shipped_by_default():
     encoder = Encoder()
-    shipped = confidence.shipped_for(encoder=encoder.digest, scoring=confidence.scoring(Ranking(), Correlation()))
+    correlation = Correlator(verifier=verify.shipped_for(contrast=encoder.contrast_digest)).correlation
+    shipped = confidence.shipped_for(encoder=encoder.digest, scoring=confidence.scoring(Ranking(), correlation))
     assert shipped is not None
     return shipped
 

@@ -90,7 +90,7 @@ def made():
     """Where the replies come from."""
     return Provenance(
         created="2026-11-21T15:00:00+00:00", command="asid find song.flac --report song.html",
-        versions={"asid": "0.1.0"}, system="asid", encoder="e" * 64, reranker=None,
+        versions={"asid": "0.1.0"}, system="asid", encoder="e" * 64, reranker=None, verifier="f" * 64,
         ranking={"by": "correlation", "surplus": 120.0, "minimum": 1.0}, include_self=False,
         tracks=2, segments=160, seconds=80.0, minimum=120.0, calibration=None,
     )  # fmt: skip
