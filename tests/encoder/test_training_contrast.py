@@ -88,6 +88,8 @@ def test_a_smaller_network_is_taken_over_by_one_of_the_recipe(monkeypatch):
     small, grown = before.contrast_network().eval(), recipe.contrast_network().eval()
     torch.nn.init.normal_(small.last.weight, std=0.3)
     contrast._take_over(grown, small.state_dict())
+    assert grown.first.weight[4:].abs().amin((1, 2, 3)).min() > 0  # new channels are there, to be heard by training
+    assert grown.norm.weight[4:].min() == 1
     spectra = torch.randn(2, ASID.rows, 60) * 8 - 40
     nothing_new = copy.deepcopy(grown)
     nothing_new.blocks[1].norm.weight.data.zero_()
