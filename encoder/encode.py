@@ -1,4 +1,4 @@
-"""Encode: a path or a waveform -> Encoding, block by block, so that a track of hours needs no more memory than minutes.
+"""Encode: a path or a waveform -> Encoding, whole, or block by block: then hours need no more memory than minutes.
 
 `Encoder` joins what the stages before it made: decoded audio, the segment grid, the front end, the trained network.
 """
@@ -51,7 +51,9 @@ class Encoder:
         # What rests on contrast features alone outlives new fingerprints.
         self.contrast_digest = loaded.part("contrast.", self.system.front_end, self.system.grid, self.system.contrast)
         self.device, self.batch = torch.device(device), batch
-        self.limits = replace(limits, shortest=min(limits.shortest, self.system.shortest))
+        if limits.shortest == DEFAULT.shortest:  # nobody has asked for another
+            limits = replace(limits, shortest=self.system.shortest)
+        self.limits = limits
         self.network = loaded.restore(self.system.build()).to(self.device)
         if self.system.contrast is not None:
             self.network.contrast = self.network.contrast.folded()
@@ -69,20 +71,33 @@ class Encoder:
         """Consecutive encodings of a file of any length, at least one; raises AudioError."""
         return self.encode_stream(audio.stream(path, sample_rate=self.grid.sample_rate, limits=self.limits))
 
-    def encode(self, path: Path) -> Encoding:
-        """The whole file as one encoding; raises AudioError."""
-        return join(self.blocks(path))
+    def encode(self, path: Path, *, node_matrices: bool = True) -> Encoding:
+        """The whole file as one encoding; raises AudioError. Its node matrices, 220 MB an hour, may be left out."""
+        return self._joined(audio.stream(path, sample_rate=self.grid.sample_rate, limits=self.limits), node_matrices)
 
     def encode_waveform(self, waveform: NDArray[np.float32]) -> Encoding:
         """(samples,) mono at the grid's sample rate as one encoding; short ones are padded with zeros."""
         if not np.isfinite(waveform).all():
             raise ValueError("the waveform holds NaN or infinite samples, expected finite audio")
-        return join(self.encode_stream([np.asarray(waveform, np.float32)]))
+        return self._joined([np.asarray(waveform, np.float32)])
 
     def encode_stream(self, chunks: Iterable[NDArray[np.float32]]) -> Iterator[Encoding]:
         """Encodings of consecutive blocks of a stream of mono chunks."""
         for block, last in _with_end(segments.blocks(chunks, self.grid, self.front_end.config.n_fft)):
             yield self._encode(block, last)
+
+    def _joined(self, chunks: Iterable[NDArray[np.float32]], node_matrices: bool = True) -> Encoding:
+        samples = 0
+
+        def counted() -> Iterator[NDArray[np.float32]]:
+            nonlocal samples
+            for chunk in chunks:
+                samples += len(chunk)
+                yield chunk
+
+        blocks = self.encode_stream(counted())
+        encoding = join(blocks if node_matrices else (block.without_node_matrices() for block in blocks))
+        return replace(encoding, duration=samples / self.grid.sample_rate)
 
     @torch.inference_mode()
     def _encode(self, block: Block, last: bool) -> Encoding:

@@ -4,8 +4,9 @@ A track is cut on a fixed grid: segment ``i`` starts at ``i * hop`` seconds. Sil
 so ``segment_indices`` may have gaps. The contrast features (encoder/contrast.py) run through without gaps, a row a hop.
 """
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class Encoding:
     # (hops, frames of a hop, semitones), consecutive from hop `first_hop` on; empty where the front end has none
     contrast: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     first_hop: int = 0
+    duration: float = 0.0  # seconds of audio in all, where the whole of a track is joined; segments may reach beyond
 
     def __post_init__(self) -> None:
         lengths = (len(self.segment_indices), len(self.fingerprints), len(self.node_matrices))
@@ -36,6 +38,21 @@ class Encoding:
     def starts(self) -> NDArray[np.float64]:
         """Start of each segment in seconds."""
         return self.segment_indices * self.hop
+
+    def without_node_matrices(self) -> "Encoding":
+        """The same with node matrices of no nodes."""
+        return replace(self, node_matrices=np.empty((len(self), 0, 0), np.float16))
+
+    def heard(self, hops: slice, *, piece: int) -> NDArray[np.uint8]:
+        """Contrast features (frames, semitones) of these hops, in so many frames as the audio fills or begins pieces.
+
+        What is shorter than a segment is padded to one: silence that nobody has asked about.
+        """
+        features = self.contrast[hops].reshape(-1, self.contrast.shape[2])
+        if not self.duration:
+            return features
+        frames = (self.duration / self.hop - hops.start) * self.contrast.shape[1]
+        return features[: math.ceil(frames / piece) * piece]
 
     @property
     def features(self) -> NDArray[np.uint8]:

@@ -200,6 +200,8 @@ def _store(source: Source, blocks: Iterable[Encoding], references: References, l
     None where this worker was so slow that another one has taken the track over.
     """
     pending = source.pending
+    if not references.claim(pending):
+        return None
     try:
         tags = source.info(limits)
         track = references.add(
@@ -208,6 +210,8 @@ def _store(source: Source, blocks: Iterable[Encoding], references: References, l
     except ClaimLost:
         return None
     except ValueError as error:  # AudioError, or what the store refuses: a recording of more than nine hours
+        if not references.claim(pending):
+            return None
         reason = error.reason if isinstance(error, audio.AudioError) else str(error)
         references.failed(pending.number, reason)
         return Outcome(path=pending.path, state="failed", reason=reason)

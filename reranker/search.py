@@ -84,11 +84,11 @@ class Searcher:
         References that are the very same file, or of which the query is nothing but an excerpt, are no matches unless
         `include_self`.
         """
-        query = self.encoder.encode(path)
+        query = self.encoder.encode(path, node_matrices=self.correlator is None or self.ranker is not None)
         itself = () if include_self else self._itself(path)
         ranked = self.matches(query, exclude=itself)
         enough = [match for match in ranked if self.enough(match)]
-        same = [] if include_self else [m for m in enough if relation.is_whole(m, len(query.contrast) * query.hop)]
+        same = [] if include_self else [m for m in enough if relation.is_whole(m, query.duration)]
         return Answer(
             query=path,
             duration=self._duration(query),
@@ -161,10 +161,11 @@ class Searcher:
 
     def _by_correlation(self, part: Part, query: Encoding, *, alone: bool) -> tuple[Match, ...]:
         """The listed references, ranked by how well each explains this window of the query."""
-        window = query.contrast[part.hops].reshape(-1, query.contrast.shape[2])
+        window = query.heard(part.hops, piece=self.correlator.correlation.piece)
         found = self.correlator.compare(window, part.features, asked=part.asked)
         tracks = self.references.tracks(found)
-        sure = self._confidences(list(found.values()), (part.hops.stop - part.hops.start) * query.hop, part.among)
+        seconds = len(window) * self.correlator.correlation.contrast.seconds
+        sure = self._confidences(list(found.values()), seconds, part.among)
         matches = []
         for place, ((n, one), c) in enumerate(zip(found.items(), sure, strict=True)):
             match = Match(reference=tracks[n], score=one.score, confidence=c, occurrences=())
@@ -225,4 +226,4 @@ class Searcher:
 
     @staticmethod
     def _duration(query: Encoding) -> float:
-        return float(query.starts[-1] + query.segment_duration) if len(query) else 0.0
+        return min(float(query.starts[-1] + query.segment_duration), query.duration) if len(query) else 0.0

@@ -109,7 +109,7 @@ def _likest(
         numbers = list(by_best(candidates.within(window)))
         tracks = references.tracks(numbers)
         listed = numbers[: within([tracks[n].duration for n in numbers], reach, least=1)]
-        mine = query.contrast[window].reshape(-1, query.contrast.shape[2])
+        mine = query.heard(window, piece=correlation.piece)
         return stretches.likest(mine, references.features(listed), correlation, seconds=ranking.stretch, asked=asked)
 
     return chosen

@@ -110,11 +110,10 @@ class Catalogue:
             identity.require({"digest": current}, where)
         if known is not None:
             return identity.require(dataclasses.asdict(known), where)
-        with ledger.reaching(self._url), self._engine.begin() as connection:
-            ledger.write_setting(connection, _IDENTITY + self._digest, json.dumps(dataclasses.asdict(identity)))
-            if current is None:
-                ledger.write_setting(connection, _CURRENT, self._digest)
-                ledger.write_setting(connection, "catalogue", uuid.uuid4().hex)
+        try:
+            self._begin(identity, beside, where)
+        except sa.exc.IntegrityError:  # another process did the same at the same time; what it wrote counts
+            self.adopt(identity, beside=beside)
         return None
 
     def switch(self) -> None:
@@ -231,6 +230,18 @@ class Catalogue:
             stamps = {"created": now, "updated": now, "digest": self._digest}
             rows = [connection.execute(insert.values(**stamps, **values)) for values in new]
             return [row.inserted_primary_key.number for row in rows]
+
+    def _begin(self, identity: Identity, beside: bool, where: str) -> None:
+        """Note an encoder that is new to this catalogue, and the catalogue itself where it is new."""
+        with ledger.reaching(self._url), self._engine.begin() as connection:
+            # Written first: of two that begin a catalogue at the same time, one waits here and reads what the other is.
+            ledger.write_setting(connection, _IDENTITY + self._digest, json.dumps(dataclasses.asdict(identity)))
+            current = ledger.read_setting(connection, _CURRENT)
+            if current is None:
+                ledger.write_setting(connection, _CURRENT, self._digest)
+                ledger.write_setting(connection, "catalogue", uuid.uuid4().hex)
+            elif not beside:
+                identity.require({"digest": current}, where)
 
     def _settle(self, number: int, state: State, reason: str = "") -> None:
         self._update(number, state=state, reason=reason, claimed_by=None, claimed_until=None)

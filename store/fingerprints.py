@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient
+from pymilvus.milvus_client import IndexParams
 
 from store import bulk
 from store import index as indexes
@@ -221,13 +222,20 @@ class Fingerprints:
     def _prepare(self, catalogue: str, read_only: bool, beside: bool) -> None:
         with self._reaching("open the collection"):
             self.version = self._client.get_server_version()
-            if not self._client.has_collection(self._collection):
-                if read_only:
-                    raise IndexIncomplete(f"Milvus at {self._uri} has no {self._collection}; run `asid reindex`")
+            there = self._client.has_collection(self._collection)
+            indexed = there and bool(self._client.list_indexes(self._collection))  # not where its maker was killed
+            if read_only and not indexed:
+                raise IndexIncomplete(f"Milvus at {self._uri} has no {self._collection}; run `asid reindex`")
+            wanted = None if indexed else self._index_params()
+            if not there:
                 self._create(catalogue)
             found = self._client.describe_collection(self._collection)
             self._identity.require({"digest": found["properties"].get("asid.digest")}, self._where(found))
             self._require_catalogue(found, catalogue)
+            if wanted is not None:
+                # Lite has its index at once and knows nothing of waiting for one.
+                timeout = self._settings.timeout
+                self._client.create_index(self._collection, wanted, timeout=timeout, sync=not self.is_lite)
             if not (read_only or beside):
                 self.switch(catalogue)
             self._index = indexes.kept(self._client, self._collection, self._settings)
@@ -237,10 +245,6 @@ class Fingerprints:
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("fingerprint", DataType.FLOAT_VECTOR, dim=self._identity.dimensions)
-        index = indexes.chosen(self._client, self.version, self._settings)
-        params = self._client.prepare_index_params()
-        build = index.build(self._identity.dimensions)
-        params.add_index("fingerprint", index_type=index.kind, metric_type="IP", params=build)
         # "Session": one sees what one wrote oneself, without the wait that "Strong" costs each search.
         self._client.create_collection(
             self._collection,
@@ -249,8 +253,14 @@ class Fingerprints:
             properties={"asid.digest": self._identity.digest, "asid.catalogue": catalogue},
             timeout=self._settings.timeout,
         )
-        # Lite has its index at once and knows nothing of waiting for one.
-        self._client.create_index(self._collection, params, timeout=self._settings.timeout, sync=not self.is_lite)
+
+    def _index_params(self) -> IndexParams:
+        """What to build; ValueError where this Milvus or this fingerprint cannot have it."""
+        index = indexes.chosen(self._client, self.version, self._settings)
+        params = self._client.prepare_index_params()
+        build = index.build(self._identity.dimensions)
+        params.add_index("fingerprint", index_type=index.kind, metric_type="IP", params=build)
+        return params
 
     def _target(self) -> str | None:
         """The collection that the alias names; None where there is no alias."""

@@ -67,12 +67,15 @@ def open_engine(url: str) -> sa.Engine:
         raise LedgerUnavailable(f"ledger URL: {reason}; expected such as sqlite:///ledger.db") from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
-    with reaching(url):
-        _tables.create_all(engine)
-        with engine.begin() as connection:
-            version = read_setting(connection, "schema")
-            if version is None:
-                write_setting(connection, "schema", SCHEMA_VERSION)
+    try:
+        with reaching(url):
+            _tables.create_all(engine)
+    except sa.exc.ProgrammingError as error:
+        raise LedgerUnavailable(f"ledger {_shown(url)}: {error.orig}; let its user create tables") from error
+    with reaching(url), engine.begin() as connection:
+        version = read_setting(connection, "schema")
+        if version is None:
+            write_setting(connection, "schema", SCHEMA_VERSION)
     if version not in (None, SCHEMA_VERSION):
         engine.dispose()
         raise LedgerMismatch(
@@ -127,6 +130,8 @@ def _options(url: str) -> dict:
 
 
 def _prepare_sqlite(connection, _record) -> None:
+    # SQLite's own knows no letters but those of ASCII.
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
     connection.execute("PRAGMA journal_mode=WAL")  # readers go on while one process writes
     connection.execute("PRAGMA synchronous=FULL")  # what is called stored survives a power cut
 

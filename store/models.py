@@ -49,8 +49,10 @@ def models(place: Place) -> list[Model]:
 
 
 def stored_paths(place: Place) -> list[Path]:
-    """The files that the model in use has stored."""
-    current = next(model.digest for model in models(place) if model.in_use)
+    """The files that the model in use has stored; FileNotFoundError where the catalogue is empty."""
+    current = next((model.digest for model in models(place) if model.in_use), None)
+    if current is None:
+        raise FileNotFoundError(f"the catalogue in {place.directory} is empty; run `asid ingest` first")
     with closing(place.catalogue(current)) as catalogue:
         return [track.path for track in catalogue.tracks("stored")]
 

@@ -12,6 +12,7 @@ ids from the start and only what was written takes space; a shard belongs to one
 different tracks at once. Which positions are valid stands in the ledger, written afterwards.
 """
 
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -83,6 +84,7 @@ class Nodes:
             fingerprints.append(block.fingerprints)
             end = max(end, block.first_hop + len(block.contrast))
         shard.finish()
+        self._settle(track)
         found = np.concatenate([np.empty(0, np.int64), *indices])
         return Written(
             rows=max(end, int(found[-1]) + 1 if len(found) else 0),
@@ -129,6 +131,14 @@ class Nodes:
         """Bytes kept of (node matrices, fingerprints, contrast features)."""
         names = ("node_matrices", "fingerprints", "contrast")
         return tuple(_bytes(self._group.store_path / name) if name in self._arrays else 0 for name in names)
+
+    def _settle(self, track: int) -> None:
+        """Have the disk write what was written: the ledger will call it stored, and a lost shard would be silence."""
+        for name in self._arrays:
+            path = self._group.store_path / name / "c" / str(track)
+            if isinstance(path.store, LocalStore) and (folder := path.store.root / path.path).exists():
+                for written in (folder.parent, folder, *folder.rglob("*")):
+                    _sync(written)
 
     def _rows(self, name: str, ids: ArrayLike) -> NDArray:
         return read_rows(self._shards, track_of(ids), index_of(ids), self._layouts[name])
@@ -245,6 +255,15 @@ def _delete(path: StorePath) -> None:
         sync(path.delete_dir())
     elif (folder := path.store.root / path.path).exists():
         shutil.rmtree(folder)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _bytes(path: StorePath) -> int:

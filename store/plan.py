@@ -28,7 +28,7 @@ class Pending:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Every file of the list is in exactly one of these."""
+    """Every file of the list is in one of these, but for one that was moved while another worker encodes it."""
 
     pending: tuple[Pending, ...]
     unchanged: tuple[Track, ...]  # stored already with this checkpoint
@@ -123,6 +123,7 @@ def _settled(track: Track, retry: bool) -> bool:
 
 def _report(catalogue: Catalogue, paths: list[Path]) -> Plan:
     tracks = {track.path: track for track in catalogue.by_paths(paths)}
+    paths = [path for path in paths if path in tracks]  # moved while another worker encodes it: the next run's
     by_state = {
         state: [tracks[path] for path in paths if tracks[path].state == state]
         for state in ("stored", "failed", "removed")

@@ -74,6 +74,8 @@ class References(Stored):
                 parts.enter_context(held(directory, alone=alone))
             url = ledger_url or directory_ledger_url(directory)
             catalogue = parts.enter_context(closing(Catalogue.open(url, digest)))
+            if read_only and catalogue.current() is None:  # whoever only looks binds it to no encoder
+                raise FileNotFoundError(f"the catalogue in {directory} is empty; run `asid ingest` first")
             catalogue.adopt(identity, beside=beside)
             kept_nodes = Nodes.open(nodes_url or directory / NODES_FOLDER, identity, form=form, read_only=read_only)
             uri, name = milvus_uri or str(directory / INDEX_FOLDER), catalogue.name()

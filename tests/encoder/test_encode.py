@@ -1,5 +1,7 @@
 """Encoding: a file of any kind becomes fingerprints of norm 1 on the hop grid, and silence becomes none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -114,7 +116,26 @@ def test_a_long_silence_between_blocks_yields_an_empty_block(encoder):
 
 def test_less_than_a_segment_is_padded_to_one(encoder, tmp_path):
     soundfile.write(tmp_path / "short.wav", music(0.5), RATE)
-    assert encoder.encode(tmp_path / "short.wav").segment_indices.tolist() == [0]
+    short = encoder.encode(tmp_path / "short.wav")
+    assert (short.segment_indices.tolist(), short.duration) == ([0], 0.5)
+
+
+def test_what_pads_a_short_file_is_not_heard_but_for_the_end_of_a_piece(encoder, tmp_path):
+    soundfile.write(tmp_path / "short.wav", music(0.5), RATE)
+    short = encoder.encode(tmp_path / "short.wav")
+    whole = slice(0, len(short.contrast))
+    assert len(short.features) == 16  # 64 ms each
+    for piece, heard in ((2, 8), (3, 9), (5, 10), (32, 16)):  # 7.8 are filled
+        np.testing.assert_array_equal(short.heard(whole, piece=piece), short.features[:heard])
+    assert len(replace(short, duration=0.0).heard(whole, piece=2)) == 16  # nobody knows
+
+
+def test_node_matrices_may_be_left_out(encoder, tmp_path):
+    soundfile.write(tmp_path / "a.wav", music(5), RATE)
+    whole, light = (encoder.encode(tmp_path / "a.wav", node_matrices=wanted) for wanted in (True, False))
+    assert light.node_matrices.shape == (len(whole), 0, 0)
+    np.testing.assert_array_equal(light.fingerprints, whole.fingerprints)
+    assert (light.duration, whole.duration) == (5.0, 5.0)
 
 
 def test_samples_that_are_not_finite_are_refused(encoder, tmp_path):

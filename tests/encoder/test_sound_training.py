@@ -191,6 +191,7 @@ def test_the_node_of_a_sound_is_its_standardised_features(encoder, one_shots):
 
 def test_too_short_is_for_the_system_to_say(encoder, one_shots, tmp_path):
     assert encoder.limits.shortest == 0.01
+    assert Encoder(encoder.path, limits=Limits(shortest=3.0)).limits.shortest == 3.0  # unless somebody asks for more
     with pytest.raises(audio.AudioError, match="lasts 0.10 s, expected at least 0.5 s"):
         audio.read(one_shots / "hit.wav")
     soundfile.write(tmp_path / "click.wav", np.ones(128) * 0.5, RATE)

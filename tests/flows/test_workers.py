@@ -220,3 +220,25 @@ def test_a_track_that_costs_three_workers_is_a_failed_row(tmp_path, noise, monke
     assert sorted((o.path.name, o.state) for o in outcomes) == [
         ("0.wav", "stored"), ("1.wav", "failed"), ("2.wav", "stored"),
     ]  # fmt: skip
+
+
+def test_a_worker_that_has_lost_its_claim_undoes_nothing(tmp_path, noise):
+    settings = Settings(data=tmp_path / "data", workers=1)
+    encoder = assembly.encoder(settings)
+
+    def store(pending, blocks):
+        return workers._store(workers._file(pending), blocks, references, encoder.limits)
+
+    def breaks():
+        references.catalogue.stored(unreadable.number)  # another worker's work, meanwhile
+        raise ValueError("cannot be read: stale file handle")
+        yield
+
+    with assembly.references(settings, encoder) as references:
+        removed, unreadable = references.plan(sorted(noise.iterdir())[:2]).pending
+        references.claim(removed)
+        references.remove(removed.number)
+        assert store(removed, encoder.blocks(removed.path)) is None
+        assert store(unreadable, breaks()) is None
+        states = [track.state for track in references.catalogue.by_numbers([removed.number, unreadable.number])]
+    assert states == ["removed", "stored"]

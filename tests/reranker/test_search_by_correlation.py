@@ -206,6 +206,9 @@ def test_an_excerpt_and_nothing_else_is_the_same_recording_and_no_sample(songs, 
     assert same.reference.title == "song 1"
     assert same.occurrences[0].reference_span == pytest.approx((7, 19), abs=0.5)
     assert titles(searcher(tmp_path / "quiet.wav", include_self=True)) == ["song 1"]
+    soundfile.write(tmp_path / "short.wav", 0.2 * music(1, 30)[7 * RATE : 10 * RATE], RATE)  # less than a segment
+    answer = searcher(tmp_path / "short.wav")
+    assert ([same.reference.title for same in answer.same], answer.matches, answer.duration) == (["song 1"], (), 3.0)
     over = 0.5 * music(1, 30)[7 * RATE : 19 * RATE] + 0.5 * music(8, 12)
     soundfile.write(tmp_path / "over.wav", over, RATE)
     assert titles(searcher(tmp_path / "over.wav")) == ["song 1"]

@@ -244,3 +244,36 @@ def test_many_segments_survive_batches_flushes_and_reopening(files, encode, open
     found = references.candidates(queries, limit=1)
     assert (found.segment_ids & 0xFFFF).tolist() == list(range(0, 12_000, 100))
     assert set(track_of(found.segment_ids).tolist()) == {pending.number}
+
+
+def test_a_collection_whose_maker_was_killed_before_its_index_gets_one(files, encode, open_references, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr("pymilvus.MilvusClient.create_index", lambda *_args, **_more: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            open_references()
+    with pytest.raises(IndexIncomplete, match="run `asid reindex`"):
+        open_references(read_only=True)
+    references = open_references()
+    (pending,) = references.plan(files(1)).pending
+    references.add(pending, [encode(1, range(3))], duration=1.0)
+    assert len(references.candidates(encode(1, [0]).fingerprints, limit=5)) == 3
+
+
+def test_whoever_only_looks_binds_an_empty_catalogue_to_no_encoder(tmp_path, open_references):
+    url = f"sqlite:///{tmp_path}/elsewhere.sqlite"
+    with pytest.raises(FileNotFoundError, match="is empty; run `asid ingest` first"):
+        open_references(ledger_url=url, read_only=True)
+    assert open_references(ledger_url=url, digest="fedcba9876543210").catalogue.current() == "fedcba9876543210"
+
+
+def test_what_is_called_stored_is_on_the_disk(tmp_path, files, encode, open_references, monkeypatch):
+    references, synced = open_references(), []
+    monkeypatch.setattr("store.nodes._sync", synced.append)
+    stored = references.catalogue.stored
+    there = []
+    monkeypatch.setattr(references.catalogue, "stored", lambda number: (there.extend(synced), stored(number)))
+    (pending,) = references.plan(files(1)).pending
+    references.add(pending, [encode(1, range(300))], duration=150.0)
+    shards = [path for path in (tmp_path / "data" / "nodes").rglob("c/*/*/**/*") if path.is_file()]
+    assert len(shards) == 4  # two of each array
+    assert {*shards, *(path.parent for path in shards)} <= set(there)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from store import models
+from store.catalogue import Catalogue
+from store.directory import ledger_url
 from store.fingerprints import IndexIncomplete
 from store.identity import IndexMismatch
 from store.segment_ids import segment_id
@@ -98,3 +100,10 @@ def test_what_does_not_find_itself_is_told(files, encode, open_references, monke
 def test_a_folder_without_catalogue_has_no_models(tmp_path):
     with pytest.raises(FileNotFoundError, match="run `asid ingest` first"):
         models.models(models.Place(directory=Path(tmp_path)))
+
+
+def test_an_empty_catalogue_has_stored_no_files(place, tmp_path):
+    place.directory.mkdir()
+    Catalogue.open(ledger_url(place.directory), NEW).close()
+    with pytest.raises(FileNotFoundError, match="is empty; run `asid ingest` first"):
+        models.stored_paths(place)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import sqlalchemy as sa
 
 from store.catalogue import Catalogue
 from store.identity import Identity, IndexMismatch
@@ -158,6 +159,12 @@ def test_tracks_are_found_by_number_path_or_title(catalogue, files):
     assert catalogue.find("nothing of that name") == []
 
 
+def test_titles_are_found_in_any_case_of_any_letters(catalogue, files):
+    (pending,) = plan(catalogue, files(1)).pending
+    catalogue.placed(pending.number, rows=1, segments=1, duration=1.0, title="Été")
+    assert [len(catalogue.find(title)) for title in ("Été", "été", "ÉTÉ", "Ete")] == [1, 1, 1, 0]
+
+
 def test_counts_and_states_agree(catalogue, files):
     paths = files(4)
     store_all(catalogue, paths[:2])
@@ -235,3 +242,39 @@ def test_what_another_worker_encodes_is_left_as_it_is(catalogue, files):
     paths[0].write_bytes(b"another recording")
     assert plan(catalogue, paths).pending == (pending,)
     assert catalogue.leftovers() == []
+
+
+def test_a_file_that_is_moved_while_another_worker_encodes_it_waits_for_the_next_run(catalogue, files):
+    paths = files(2)
+    moved, other = plan(catalogue, paths).pending
+    catalogue.claims.take(moved.number)
+    there = paths[0].rename(paths[0].with_name("moved.wav"))
+    assert plan(catalogue, [there, paths[1]]).pending == (other,)
+    catalogue.claims.release()
+    assert [(one.number, one.path) for one in plan(catalogue, [there]).pending] == [(moved.number, there)]
+
+
+def test_two_that_begin_a_catalogue_at_the_same_time_have_one_between_them(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    one, other = Catalogue.open(url, DIGEST), Catalogue.open(url, DIGEST)
+    third = Catalogue.open(url, "fedcba9876543210")
+    looked = [catalogue.current() for catalogue in (one, other, third)]
+    for catalogue in (one, other, third):  # each looks before any has written
+        monkeypatch.setattr(catalogue, "current", lambda: None)
+        monkeypatch.setattr(catalogue, "identities", dict)
+    one.adopt(identity_of(DIGEST))
+    name = one.name()
+    other.adopt(identity_of(DIGEST))
+    with pytest.raises(IndexMismatch, match="digest 0123456789abcdef, this encoder has digest fedcba9876543210"):
+        third.adopt(identity_of("fedcba9876543210"))
+    assert (looked, one.name(), other.name()) == ([None] * 3, name, name)
+    assert list(Catalogue.open(url, DIGEST).identities()) == [DIGEST]
+
+
+def test_a_database_that_lets_nobody_create_tables_is_told(monkeypatch):
+    def refused(*_):
+        raise sa.exc.ProgrammingError("CREATE TABLE", {}, Exception("permission denied for schema public"))
+
+    monkeypatch.setattr("store.ledger._tables.create_all", refused)
+    with pytest.raises(LedgerUnavailable, match="permission denied for schema public; let its user create tables"):
+        open_engine("sqlite://")
