@@ -201,10 +201,6 @@ class Calibration:
             )
         return float(of_log_odds(bar(self.false, false_alarms)))
 
-    def covers(self, evidence: Evidence) -> bool:
-        """Whether it was fitted on queries that long and lists that large; beyond, confidences are extrapolated."""
-        return all(low <= getattr(evidence, name) <= high for name, (low, high) in self.range.items())
-
     def require(self, *, encoder: str, scoring: Mapping[str, Any]) -> None:
         """CalibrationError unless it was fitted on the scores of this encoder, ranked in this way."""
         cure = "fit one with `asid calibrate`, or use the settings that it was fitted with"
@@ -246,11 +242,8 @@ def bar(false: Sequence[Sequence[float]], rate: float) -> float:
     return float(values[order][np.flatnonzero(above <= rate + _SLACK)[-1]])
 
 
-def scoring(ranking: Ranking, correlation: Correlation | None, *, classifier: str = "") -> dict[str, Any]:
-    """Everything beside the encoder that scores depend on, as JSON has it; `classifier` is the reranker's digest."""
-    if correlation is None:
-        chosen = {name: getattr(ranking, name) for name in ("by", "candidates", "threshold", "consistent")}
-        return chosen | {"reranker": classifier}
+def scoring(ranking: Ranking, correlation: Correlation) -> dict[str, Any]:
+    """Everything beside the encoder that scores depend on, as JSON has it."""
     names = ("every", "listing", "shortlist", "stretch", "local", "whole", "window", "overlap", "effort")
     chosen = {name: getattr(ranking, name) for name in names}
     return json.loads(json.dumps(chosen | {"by": "correlation"} | {"correlation": asdict(correlation)}))

@@ -16,7 +16,7 @@ import torch
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from reranker import align, confidence, rank, relation, shortlist, windows
-from reranker.confidence import Calibration
+from reranker.confidence import Calibration, CalibrationError
 from reranker.correlate import Correlator, Explanation
 from reranker.cross_attention import CrossAttention
 from reranker.rank import Match, Ranking, Scored
@@ -73,8 +73,9 @@ class Searcher:
         self.correlator, self.calibration, self.ranker = correlator, calibration, ranker
         self.threshold: float | None = None  # confidence above which a match is returned; None: a score is the bar
         if calibration is not None:
-            correlation = correlator.correlation if correlator else None
-            calibration.require(encoder=encoder.digest, scoring=confidence.scoring(ranking, correlation))
+            if correlator is None:
+                raise CalibrationError("a calibration is of what correlation finds, expected a correlator beside it")
+            calibration.require(encoder=encoder.digest, scoring=confidence.scoring(ranking, correlator.correlation))
             if ranking.surplus is None:
                 self.threshold = calibration.threshold(ranking.false_alarms)
 

@@ -107,12 +107,6 @@ def test_a_rate_that_the_queries_cannot_support_is_refused():
             CALIBRATION.threshold(impossible)
 
 
-def test_it_tells_where_it_extrapolates():
-    assert CALIBRATION.covers(evidence(1.0, 1.0))
-    assert not CALIBRATION.covers(evidence(1.0, 1.0, seconds=3600.0))
-    assert not CALIBRATION.covers(evidence(1.0, 1.0, listed=3))
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -181,8 +175,6 @@ def test_it_is_refused_for_another_encoder_or_another_ranking():
         fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(shortlist=40), Correlation()))
     with pytest.raises(CalibrationError, match="with correlation surplus 3.0, expected 2.0; fit one"):
         fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(), Correlation(surplus=2.0)))
-    with pytest.raises(CalibrationError, match="with by 'correlation', expected 'reranker'"):
-        fitted.require(encoder="abc", scoring=confidence.scoring(Ranking(by="reranker"), None, classifier="x"))
 
 
 def test_settings_that_change_no_score_change_nothing():

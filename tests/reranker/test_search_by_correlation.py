@@ -173,6 +173,9 @@ def test_a_calibration_of_other_scores_or_too_few_queries_is_refused(contrasted)
         calibrated(store, encoder, scores, ranking=Ranking(shortlist=30))
     with pytest.raises(CalibrationError, match="cannot be promised from 60"):
         calibrated(store, encoder, scores, queries=60)
+    fitted = calibrated(store, encoder, scores).calibration
+    with pytest.raises(CalibrationError, match="expected a correlator beside it"):
+        Searcher(encoder, store, None, calibration=fitted)
     calibrated(store, encoder, scores, queries=60, ranking=Ranking(false_alarms=0.05))
     with pytest.raises(ValueError, match="false_alarms is 0"):
         Ranking(false_alarms=0)
