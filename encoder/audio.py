@@ -93,8 +93,11 @@ def _existing(path: Path) -> Path:
             raise AudioError(path, "is not a file, expected an audio file")
         path.open("rb").close()
         size = path.stat().st_size
+        str(path).encode()
     except OSError as error:
         raise AudioError(path, f"cannot be read: {error.strerror}; check its permissions and its disk") from error
+    except UnicodeEncodeError as error:
+        raise AudioError(path, "has a name that is not UTF-8, expected one that is; rename it") from error
     if size == 0:
         raise AudioError(path, "is empty (0 bytes), expected audio")
     if path.suffix.lower() == ".raw":

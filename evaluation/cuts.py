@@ -5,6 +5,7 @@ flac of 22.05 kHz: all that fingerprinters and networks of the field use. What a
 in the time of the excerpt.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -110,11 +111,14 @@ def _trimmed(occurrence: Occurrence, start: float, end: float) -> Occurrence | N
 
 
 def write(cuts: Sequence[Cut], directory: Path, *, progress: Progress | None = None) -> tuple[Query, ...]:
-    """The excerpts as queries, in the order given; a folder that holds exactly them is used as it is.
+    """The excerpts as queries, in the order given, in a folder of their own; one that holds them is used as it is.
 
     Raises AudioError where a query cannot be read, ValueError where its file ends before the excerpt, OSError where
     the folder cannot be written.
     """
+    if not cuts:
+        return ()
+    directory = directory / _digest(cuts)  # so that excerpts of other lengths leave these, and answers to them, alone
     paths = {cut.id: directory / f"{cut.seconds:g}s" / f"{quote(cut.id, safe=' ')}.flac" for cut in cuts}
     if len(paths) != len(cuts):
         raise ValueError(f"{len(cuts)} cuts have {len(paths)} different ids, expected one each")
@@ -129,6 +133,11 @@ def write(cuts: Sequence[Cut], directory: Path, *, progress: Progress | None = N
     return tuple(
         Query(id=c.id, path=paths[c.id], sampled=c.sampled, excerpt=c.seconds, aliases=c.query.aliases) for c in cuts
     )
+
+
+def _digest(cuts: Sequence[Cut]) -> str:
+    listed = [(cut.id, str(cut.query.path), cut.start, cut.seconds) for cut in cuts]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]
 
 
 def _manifest(cuts: Sequence[Cut]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ same in all of them, digest for digest, and so must the protocol.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def load(runs: Sequence[Path]) -> Joined:
     """Read the folders of finished runs.
 
     FileNotFoundError where one is not finished, ValueError where there are fewer than two, two of a name, another
-    protocol, no common system or another version of one.
+    protocol, no common system, another version of one, or the same queries twice.
     """
     names = [run.resolve().name for run in runs]
     if len(runs) < 2 or len(set(names)) < len(names):
@@ -39,6 +40,7 @@ def load(runs: Sequence[Path]) -> Joined:
     first, *others = summaries.values()
     systems = [system for system in first["peers"] if all(system in other["peers"] for other in others)]
     _require_alike(summaries, systems)
+    _require_apart(summaries)
     frames = [_rows(run, name, systems) for name, run in zip(names, runs, strict=True)]
     parts = {name: summary["benchmark"] for name, summary in summaries.items()}
     peers = {
@@ -78,6 +80,16 @@ def _require_alike(summaries: dict[str, dict[str, Any]], systems: Sequence[str])
             raise ValueError(
                 f"{system} is {', '.join(sorted(digests))} in these runs, expected one digest; evaluate them anew"
             )
+
+
+def _require_apart(summaries: dict[str, dict[str, Any]]) -> None:
+    """ValueError where queries would count twice."""
+    seen: dict[str, str] = {}
+    for name, summary in summaries.items():
+        parts = summary["benchmark"].get("runs") or {name: summary["benchmark"]}
+        for part in map(partial(json.dumps, sort_keys=True), parts.values()):
+            if seen.setdefault(part, name) != name:
+                raise ValueError(f"runs {seen[part]} and {name} asked the same benchmark, expected others; give one")
 
 
 def _troubles(summaries: dict[str, dict[str, Any]], system: str, key: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from encoder.audio import AudioError
+from encoder.limits import printable
 from evaluation.evidence.exports import document as to_json
 from evaluation.evidence.replies import Reply, answer, clock, name, percent, tally, warp
 from reranker.carried import StemFinder
@@ -31,12 +32,12 @@ def with_stems(reply: Reply, find_stems: StemFinder | None) -> Reply:
 def to_text(reply: Reply) -> str:
     """A few lines for people; one where there is an error."""
     if reply.answer is None:
-        return f"{reply.query}: {reply.error}"
+        return printable(f"{reply.query}: {reply.error}")
     same = [f"  the same recording as  {_of(m)}; --include-self shows it" for m in reply.answer.same]
     found = [line for m in reply.answer.matches for line in _lines(m)]
     if found and not reply.answer.barred:
         found.insert(0, "  the nearest, whether or not they are right (--min-score sets a bar)")
-    return "\n".join([str(reply.query), *same, *(found or [f"  no sample found{_how_sure(reply.answer)}"])])
+    return "\n".join([printable(str(reply.query)), *same, *(found or [f"  no sample found{_how_sure(reply.answer)}"])])
 
 
 def _how_sure(answer: Answer) -> str:
@@ -55,7 +56,7 @@ def _lines(match: Match) -> list[str]:
 
 
 def _of(match: Match) -> str:
-    return f"{name(match.reference)}  ({match.reference.path})"
+    return printable(f"{name(match.reference)}  ({match.reference.path})")
 
 
 def _stem(carried: Carried) -> str:

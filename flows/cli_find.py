@@ -3,11 +3,13 @@
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from encoder.limits import printable
 from flows.options import PATH, catalogue_options, read_settings
 
 if TYPE_CHECKING:  # imported late, so that --help stays quick
@@ -99,7 +101,7 @@ def find(
             reply = answers.with_stems(answers.answer(searcher, query, include_self=include_self), find_stems)
             replies.append(reply)
             if reply.error:
-                click.echo(f"asid: {reply.query}: {reply.error}", err=True)
+                click.echo(printable(f"asid: {reply.query}: {reply.error}"), err=True)
             if reply.answer and not as_json:
                 click.echo(answers.to_text(reply))
         for path in evidence.keep(wanted, replies, searcher, command=_command(), include_self=include_self):
@@ -120,8 +122,10 @@ def find(
 def verify(bundle: Path, as_json: bool, **given) -> None:
     """Repeat the result in BUNDLE, a folder of `asid find --bundle`; exit 1 where anything differs."""
     from evaluation.evidence.bundle import read_provenance
+    from flows.settings import ranking
 
-    settings = read_settings(**given, ranking=read_provenance(bundle)["ranking"])
+    ranked = ranking(read_provenance(bundle)["ranking"], f"ranking of {bundle}")
+    settings = replace(read_settings(**given), ranking=ranked)
     from flows import evidence
 
     verified = evidence.verify(bundle, settings)

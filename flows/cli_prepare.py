@@ -47,6 +47,8 @@ def stems(directory: Path, out: Path, manifest: Path | None, splits: tuple[str, 
             directory, out, settings=settings, manifest=manifest, splits=set(splits) or None, progress=progress
         )
     click.echo(show.preparation_text(records))
+    if all(record.status == "failed" for record in records):
+        raise SystemExit(1)
 
 
 @prepare.command()

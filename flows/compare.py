@@ -6,8 +6,8 @@
 4. sounds: notes of General MIDI instruments (flows/sounds.py)
 5. cost: parameters, and CPU time a segment and a minute of audio, on one thread
 
-Each part keeps its own folder with its own result, goes on where it was stopped, and is left away on request. A system
-without weights in the package is named, with the command that trains it.
+Each part keeps its own folder with its own result and is left away on request; samples, noise and what is rendered go
+on where they were stopped. A system without weights in the package is named, with the command that trains it.
 """
 
 import json
@@ -174,7 +174,7 @@ def _versions(how: Compared, systems: Mapping[str, Path], progress: Progress) ->
     for version in synthetic.write(rendered, how.versions):
         progress(f"versions: {version.track}")
     result = versions.evaluate_versions(
-        rendered, how.out / "versions", VersionProtocol(lengths=()), encoders=list(able.values()),
+        rendered, how.out / "versions", VersionProtocol(lengths=(), seed=how.seed), encoders=list(able.values()),
         untrained=[Encoder(path).system for path in able.values()], command=how.command,
     )  # fmt: skip
     names = {str(path): name for name, path in able.items()}

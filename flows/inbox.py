@@ -11,24 +11,27 @@ from pathlib import Path
 
 from prefect import flow
 
+from encoder.limits import printable
 from flows import arrivals, logs
-from flows.installation import installed, taking_turns
+from flows.installation import installed, made, taking_turns
 from flows.settings import Settings
 
 ANSWERED = "answered"
+_LONGEST = 200  # bytes of a name before its suffix; a file system takes 255, answers have longer suffixes
 
 
 @flow(name="answer-inbox")
 def answer_inbox(folder: Path | None = None, *, settle: float = 10.0, include_self: bool = False) -> str:
     """Answer what has come into the folder (None: inbox/ under the data directory); says how much that was.
 
-    Files changed in the last `settle` seconds wait for the next tick. FileNotFoundError where there is no such folder.
+    Files changed in the last `settle` seconds wait for the next tick. FileNotFoundError where a folder that is named is
+    not there.
     """
     settings = installed()
     with taking_turns(settings.data, "inbox") as alone:
         if not alone:
             return "the last tick is still at work"
-        return tick(folder or settings.data / "inbox", settings, settle=settle, include_self=include_self)
+        return tick(folder or made(settings.data / "inbox"), settings, settle=settle, include_self=include_self)
 
 
 def tick(folder: Path, settings: Settings, *, settle: float, include_self: bool) -> str:
@@ -49,11 +52,15 @@ def tick(folder: Path, settings: Settings, *, settle: float, include_self: bool)
 
 
 def free(folder: Path, name: str) -> Path:
-    """The name in the folder, numbered where it is taken: a second song.flac becomes song-2.flac."""
-    path, number = folder / name, 1
+    """The name in the folder, numbered where it is taken: a second song.flac becomes song-2.flac.
+
+    One so long that its answer's would be no file's is cut, and bytes of it that are no text are written as escapes.
+    """
+    stem, suffix = printable(Path(name).stem).encode()[:_LONGEST].decode(errors="ignore"), Path(name).suffix
+    path, number = folder / f"{stem}{suffix}", 1
     while path.exists():
         number += 1
-        path = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
+        path = folder / f"{stem}-{number}{suffix}"
     return path
 
 

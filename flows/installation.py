@@ -21,6 +21,12 @@ def installed() -> Settings:
     return settings.load(Path(file) if file else None)
 
 
+def made(folder: Path) -> Path:
+    """A folder of the data directory, which is made where it is missing: nobody has named it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def taking_turns(data: Path, work: str) -> Iterator[bool]:
     """Whether this run is the only one at that work on this data directory; if so, it is until the block ends.

@@ -60,7 +60,9 @@ def evaluate_noise(
     parts, facts = [], {"landmark": "not asked"}
     for name, encoder in _encoders(how):
         for overlap in asked.overlaps:
-            asking = _Asking(name=name, encoder=encoder, overlap=overlap, stored=tuple(stored), settings=asked)
+            asking = _Asking(
+                name=name, encoder=encoder, overlap=overlap, stored=tuple(stored), settings=asked, where=how.settings
+            )
             parts.append(_kept(asking, how, lambda one=asking: _asked(one, excerpts, how, _named(one.name, progress))))
     if how.landmark:
         answers, facts["landmark"] = _landmark(stored, excerpts, asked, how, progress)
@@ -100,13 +102,15 @@ class _Asking:
     overlap: float
     stored: tuple[Path, ...]
     settings: NoiseSettings
+    where: Settings  # where the index is, and of which kind
 
     @property
     def digest(self) -> str:
         """Another text whenever answers may change."""
         files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.stored]
         others = replace(self.settings, overlaps=(self.overlap,))
-        return hashlib.sha256(repr((self.name, self.encoder.digest, others, files)).encode()).hexdigest()[:16]
+        index = metadata.version("asid"), self.where.milvus_uri, self.where.index
+        return hashlib.sha256(repr((self.name, self.encoder.digest, others, files, index)).encode()).hexdigest()[:16]
 
 
 def _kept(asking: _Asking, how: Comparison, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -126,8 +130,10 @@ def _asked(asking: _Asking, excerpts: Sequence[Excerpt], how: Comparison, progre
     own = replace(how.settings, **place)
     with assembly.references(own, made, beside=True) as references:  # a server's alias stays where it is
         failed = identify.store(references, made, stored, progress=lambda n, of: progress(f"{n}/{of} recordings"))
-    for path, reason in failed.items():
-        progress(f"{path} is not stored: {reason}")
+    for path, reason in failed.items():  # its excerpts could be nothing but misses
+        raise ValueError(
+            f"{path}: {reason}; {len(failed)} of {len(stored)} cannot be stored, take them out of the music"
+        )
     with assembly.references(own, made, read_only=True) as references:  # Lite is slow with what it was just given
         strangers = [track.number for track in references.catalogue.tracks("stored") if track.path not in stored]
         identifier = identify.Identifier(made, references, without=strangers)

@@ -95,7 +95,7 @@ def _environment(settings: Settings, file: Path | None) -> dict[str, str]:
     home = settings.data.absolute() / "prefect"
     home.mkdir(exist_ok=True)
     given = {
-        "ASID_DATA": str(settings.data.absolute()),
+        "ASID_DATA": str(settings.root.absolute()),
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

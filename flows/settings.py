@@ -86,6 +86,11 @@ class Settings:
                 "set milvus_uri, or runner to 'threads'"
             )
 
+    @property
+    def root(self) -> Path:
+        """The data directory of all systems, as it was given: another than the default keeps a folder of its own."""
+        return self.data if self.system == DEFAULT_SYSTEM else self.data.parent
+
 
 def load(file: Path | None = None, *, ranking: Mapping[str, Any] | None = None, **given: Any) -> Settings:
     """Settings from the file, then the environment, then what is given; None means "not given"."""
@@ -100,6 +105,11 @@ def load(file: Path | None = None, *, ranking: Mapping[str, Any] | None = None, 
     return replace(settings, ranking=replace(settings.ranking, **_given(ranking or {})))
 
 
+def ranking(table: Mapping[str, Any], where: str) -> Ranking:
+    """Just as the table says, whatever this machine is set to; ValueError where this version knows no such ranking."""
+    return _built(Ranking, table, where)
+
+
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
@@ -111,6 +121,8 @@ def _text(file: Path) -> str:
 
 
 def _built(kind: type, table: Mapping[str, Any], where: str) -> Any:
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{where}: is {table!r}, expected a table of {', '.join(kind.__dataclass_fields__)}")
     unknown = set(table) - set(kind.__dataclass_fields__)
     if unknown:
         raise ValueError(

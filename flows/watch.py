@@ -20,7 +20,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows import arrivals, bucket, logs
 from flows.arrivals import Arrivals
-from flows.installation import installed, taking_turns
+from flows.installation import installed, made, taking_turns
 from flows.settings import Settings
 
 if TYPE_CHECKING:  # brings PyTorch, which an idle tick can do without
@@ -36,7 +36,7 @@ def ingest_watched(folder: str | None = None, *, settle: float = 30.0, retry: bo
     """Ingest what lies in the folder, or below a prefix like s3://bucket/music (None: watch/ under the data directory).
 
     Says what became of it. Files changed in the last `settle` seconds wait for the next tick; objects do not. `retry`
-    takes unchanged files again that failed or were removed. FileNotFoundError where there is no such folder,
+    takes unchanged files again that failed or were removed. FileNotFoundError where one that is named is not there,
     ConnectionError where the object store does not answer.
     """
     settings = installed()
@@ -49,7 +49,7 @@ def ingest_watched(folder: str | None = None, *, settle: float = 30.0, retry: bo
             for key in bucket.mirror(folder, copies).refused:
                 logs.tell("refused", level=logging.WARNING, path=key, state="refused", reason="leads out of the folder")
             return tick(copies, settings, settle=0, retry=retry)
-        return tick(Path(folder or settings.data / "watch"), settings, settle=settle, retry=retry)
+        return tick(Path(folder) if folder else made(settings.data / "watch"), settings, settle=settle, retry=retry)
 
 
 def tick(folder: Path, settings: Settings, *, settle: float, retry: bool) -> str:

@@ -79,7 +79,10 @@ def require_new(directory: Path) -> None:
 
 def read_provenance(directory: Path) -> Mapping[str, Any]:
     """What provenance.json says, `ranking` and `include_self` among it; BundleError where it is no bundle."""
-    return _read_json(directory, "provenance.json")
+    told = _read_json(directory, "provenance.json")
+    if missing := {"ranking", "include_self", "queries"} - set(told):
+        raise BundleError(f"{directory}: provenance.json lacks {sorted(missing)[0]!r}; the bundle is damaged")
+    return told
 
 
 def verify(directory: Path, searcher: Searcher) -> Verified:
@@ -217,6 +220,9 @@ def _read_json(directory: Path, name: str) -> Mapping[str, Any]:
     if not path.is_file():
         raise BundleError(f"{directory}: no {name}, expected a folder written by asid find --bundle")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BundleError(f"{path}: not JSON ({error}); the bundle is damaged, get it again") from error
+    if not isinstance(read, Mapping):
+        raise BundleError(f"{path}: holds {type(read).__name__}, expected an object; the bundle is damaged")
+    return read

@@ -49,7 +49,9 @@ def write_csv(replies: Sequence[Reply], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, SCHEMA.names, restval="")
         writer.writeheader()
-        writer.writerows(row | {"segments": _text(row.get("segments", ()))} for row in rows(replies))
+        for row in rows(replies):
+            text = row | {"segments": _text(row.get("segments", ()))}
+            writer.writerow({name: _harmless(value) for name, value in text.items()})
 
 
 def write_parquet(replies: Sequence[Reply], path: Path) -> None:
@@ -74,6 +76,11 @@ def _match(match: Match, duration: float) -> dict[str, Any]:
 def _segment(occurrence: Occurrence) -> dict[str, float]:
     ends = (*occurrence.query_span, *occurrence.reference_span)
     return {name: round(end, 3) for name, end in zip(_ENDS, ends, strict=True)}
+
+
+def _harmless(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, behind an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _text(segments: Iterable[dict[str, float]]) -> str:

@@ -5,6 +5,7 @@ Works are split by work; MIDI files as their manifest says, whose splits keep ea
 """
 
 import csv
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from evaluation.versions.arrangement import arranged, cut
 _RATE = 16_000  # Hz
 _AT_ONCE = 10 * _RATE  # samples that are written at once
 _FIRST_SEED = 80_000_000  # where neither a demo's pieces nor the multitracks reach
+_SETTINGS = "settings.json"
 _COLUMNS = ("track", "work", "split", "file", "title", "artist")
 
 
@@ -50,8 +52,10 @@ def write(
 ) -> Iterator[Version]:
     """Render all versions that are not there yet, one after the other, then write versions.csv.
 
-    Works are composed, or the MIDI files below `scores` that `manifest` (columns id, title, artist, split) names.
+    More works or versions may be asked for later; ValueError where what lies there was rendered with another length or
+    seed. Works are composed, or the MIDI files below `scores` that `manifest` (columns id, title, artist, split) names.
     """
+    _require_same(directory / _SETTINGS, settings)
     works = _scored(scores, manifest, settings) if scores else _composed(settings)
     versions = []
     for work in works:
@@ -62,6 +66,16 @@ def write(
             versions.append(version)
             yield version
     _write_list(directory / FILE, directory / "audio", versions)
+
+
+def _require_same(file: Path, settings: SyntheticSettings) -> None:
+    """ValueError where the audio beside the file is another's; else it is noted whose it is."""
+    mine = {"seconds": settings.seconds, "seed": settings.seed}
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(mine) + "\n", encoding="utf-8")
+    if (kept := json.loads(file.read_text(encoding="utf-8"))) != mine:
+        raise ValueError(f"{file.parent} was rendered with {kept}, asked for is {mine}; name another folder")
 
 
 @dataclass(frozen=True, kw_only=True)

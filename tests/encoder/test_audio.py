@@ -1,5 +1,6 @@
 """Audio: every format comes out as the same mono 16 kHz, and whatever cannot be used is refused in one line."""
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -122,6 +123,9 @@ def test_a_missing_path_a_folder_and_an_empty_file_are_told_apart(tmp_path):
     assert "no such file" in message(tmp_path / "nowhere.wav")
     assert "is not a file" in message(tmp_path)
     assert "0 bytes" in message(tmp_path / "empty.wav")
+    strange = written(tmp_path / "tone.wav", stereo()).rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
+    with pytest.raises(AudioError, match=r"caf\\udce9.wav: has a name that is not UTF-8, expected one that is; rename"):
+        audio.read(strange)
     for path in (tmp_path / "nowhere.wav", tmp_path, tmp_path / "empty.wav"):
         with pytest.raises(AudioError):
             audio.info(path)

@@ -82,11 +82,24 @@ def test_a_file_that_ends_before_the_excerpt_is_told(benchmark, tmp_path):
     given = benchmark(sampled(occurrence(2, 9)), seconds=5)
     with pytest.raises(ValueError, match=r"Q001\.wav: lasts 5\.0 s, but Q001-S001-001-7s goes from 2\.0 to 9\.0 s"):
         cuts.excerpts(given, tmp_path / "cache", lengths=(7.0,))
-    assert not (tmp_path / "cache" / "cuts.json").exists()
+    assert not list((tmp_path / "cache").glob("*/cuts.json"))
 
 
 def test_no_excerpts_are_an_empty_result(benchmark, tmp_path):
     assert cuts.excerpts(benchmark(sampled(occurrence(2, 4))), tmp_path / "cache", lengths=(5.0,)) == ()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_excerpts_of_other_lengths_leave_those_of_before_as_they_are(benchmark, tmp_path):
+    given = benchmark(sampled(occurrence(2, 9)))
+
+    def written(*lengths):
+        return [(one.path, one.path.stat().st_mtime_ns) for one in cuts.excerpts(given, tmp_path, lengths=lengths)]
+
+    before = written(5.0, 7.0)
+    assert len(before) == 2
+    assert (written(5.0), written()) != (before, before)
+    assert written(5.0, 7.0) == before
 
 
 def test_progress_is_told_by_source(benchmark, tmp_path):

@@ -28,7 +28,7 @@ def test_all_queries_of_all_runs_are_there_under_the_name_of_their_run(tmp_path,
 
 def test_only_systems_that_all_runs_have_are_kept(tmp_path, write_run):
     one = write_run(tmp_path / "a")
-    other = edit(write_run(tmp_path / "b"), lambda summary: summary["peers"].pop("audfprint"))
+    other = edit(write_run(tmp_path / "b", seed=2), lambda summary: summary["peers"].pop("audfprint"))
     found = joined.load([one, other])
     assert set(found.frame["system"]) == set(found.peers) == {"asid", "asid-candidates", "neuralsampleid-published"}
 
@@ -49,3 +49,8 @@ def test_what_cannot_be_joined_is_refused(tmp_path, write_run):
     nobody = edit(write_run(tmp_path / "d"), lambda summary: summary["peers"].clear())
     with pytest.raises(ValueError, match="no system in common"):
         joined.load([one, nobody])
+    with pytest.raises(ValueError, match="runs a and again asked the same benchmark, expected others; give one"):
+        joined.load([one, write_run(tmp_path / "again")])
+    part = edit(write_run(tmp_path / "j"), lambda s: s.update(benchmark={"runs": {"x": {}, "y": s["benchmark"]}}))
+    with pytest.raises(ValueError, match="runs a and j asked the same benchmark"):
+        joined.load([one, part])

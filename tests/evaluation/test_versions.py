@@ -257,3 +257,13 @@ def test_impossible_sets_are_refused():
         synthetic.SyntheticSettings(seconds=5.0)
     with pytest.raises(ValueError, match="test is -1"):
         synthetic.SyntheticSettings(test=-1)
+
+
+def test_a_folder_of_other_versions_is_refused_and_more_of_the_same_are_added(tmp_path):
+    few = synthetic.SyntheticSettings(train=0, validation=0, test=1, versions=2, seconds=20)
+    before = {v.path: v.path.stat().st_mtime_ns for v in synthetic.write(tmp_path, few)}
+    with pytest.raises(ValueError, match="was rendered with .*20.*, asked for is .*40.*; name another folder"):
+        list(synthetic.write(tmp_path, replace(few, seconds=40)))
+    more = list(synthetic.write(tmp_path, replace(few, versions=3)))
+    assert len(more) == 3
+    assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -65,6 +65,20 @@ def test_only_the_tasks_asked_for_are_run_and_the_table_is_kept(how, monkeypatch
     assert "no weights of clews" in table
 
 
+def test_the_seed_of_intervals_is_every_tasks(how, monkeypatch):
+    asked = []
+    monkeypatch.setattr(comparing.synthetic, "write", lambda *_: [])
+
+    def evaluated(folder, out, protocol, **_):
+        asked.append(protocol.seed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparing.versions, "evaluate_versions", evaluated)
+    with pytest.raises(KeyboardInterrupt):
+        compare(how(tasks=("versions",), seed=3))
+    assert asked == [3]
+
+
 def test_the_untrained_self_of_a_version_finder_has_the_size_of_its_weights(how, monkeypatch):
     asked = []
 

@@ -23,6 +23,10 @@ def test_one_question_is_kept_as_page_exports_and_bundle_and_the_bundle_is_repea
     assert repeated.exit_code == 0, repeated.output
     assert json.loads(repeated.stdout) == {"repeated": True, "differences": [], "notes": []}
 
+    (tmp_path / "mine.toml").write_text("[ranking]\ntop = 3\n")  # what this machine is set to is of no account
+    repeated = asid("verify", tmp_path / "kept", "--data", catalogue, "--settings", tmp_path / "mine.toml")
+    assert repeated.exit_code == 0, repeated.output
+
     (tmp_path / "kept" / "catalogue.csv").unlink()
     (tmp_path / "kept" / "catalogue.csv").write_text("number,content_hash,path\n")
     changed = asid("verify", tmp_path / "kept", "--data", catalogue)
@@ -51,3 +55,8 @@ def test_verifying_something_else_is_told(asid, tmp_path):
     result = asid("verify", tmp_path)
     assert result.exit_code == 1
     assert "no provenance.json, expected a folder written by asid find --bundle" in result.stderr
+    told = {"ranking": {"new": 1}, "include_self": False, "queries": []}
+    (tmp_path / "provenance.json").write_text(json.dumps(told))
+    result = asid("verify", tmp_path)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "unknown key 'new', expected some of by, " in result.stderr

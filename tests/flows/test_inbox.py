@@ -1,5 +1,7 @@
 """The inbox: each file dropped is answered once, beside it."""
 
+import os
+
 import pytest
 
 from flows import find
@@ -84,3 +86,18 @@ def test_a_link_out_of_the_inbox_is_refused(inbox, asked, tmp_path):
     (inbox / "link.wav").symlink_to(tmp_path / "secret.wav")
     assert answer_inbox.fn(settle=0) == "0 answered, 0 waiting, 1 refused"
     assert asked == []
+
+
+def test_the_inbox_of_the_installation_is_made_where_it_is_missing(inbox, asked):
+    inbox.rmdir()
+    assert answer_inbox.fn(settle=0) == "0 answered, 0 waiting, 0 refused"
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        answer_inbox.fn(inbox / "nowhere", settle=0)
+
+
+def test_names_that_no_answer_could_bear_are_mended(inbox, asked):
+    for name in ("é" * 125 + ".wav", os.fsdecode(b"caf\xe9.wav"), "good.wav"):
+        (inbox / name).write_bytes(b"x")
+    assert answer_inbox.fn(settle=0).startswith("3 answered")
+    assert asked == [r"caf\udce9.wav", "good.wav", "é" * 100 + ".wav"]
+    assert answer_inbox.fn(settle=0).startswith("0 answered")

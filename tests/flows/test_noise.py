@@ -1,6 +1,7 @@
 """`asid evaluate noise` from the command line, with a small network, through the store."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,22 @@ def test_excerpts_that_are_hardly_changed_are_found_in_their_place(tones, weight
     again = asid("evaluate", "noise", music, *ASKED, *where, "--system", f"small={weights}", "--json")
     assert again.stderr.count("answers") == 1
     assert json.loads(again.stdout)["rates"] == result["rates"]
+    elsewhere = tmp_path / "index.toml"
+    elsewhere.write_text("[index]\nnprobe = 1\n")  # another index may give other answers
+    other = asid("evaluate", "noise", music, *ASKED, *where, "--system", f"small={weights}", "--settings", elsewhere)
+    assert other.stderr.count("answers") == 2
+
+
+def test_a_recording_that_cannot_be_stored_is_told_since_it_could_only_be_missed(tones, weights, asid, tmp_path):
+    music = tmp_path / "music"
+    shutil.copytree(tones[0], music)
+    whole = next(music.glob("*.wav")).read_bytes()
+    (music / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    where = ("--out", tmp_path / "out", "--cache", tmp_path / "cache")
+    done = asid("evaluate", "noise", music, *ASKED, *where, "--system", f"small={weights}")
+    assert done.exit_code == 1
+    assert "cut.wav: is truncated" in done.stderr
+    assert "cannot be stored, take them out of the music" in done.stderr
 
 
 def test_the_untrained_network_stands_beside_and_the_landmark_fingerprinter_is_left_out_with_a_line(

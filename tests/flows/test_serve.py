@@ -11,7 +11,8 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from flows import serve
+from flows import serve, settings
+from flows.installation import installed
 from flows.serve import Ports
 from flows.settings import Settings
 
@@ -84,3 +85,13 @@ def test_servers_that_the_user_names_are_not_started(tmp_path, monkeypatch):
     assert environment["ASID_MILVUS_URI"] == "http://milvus:19530"
     assert environment["ASID_DATA"] == str(tmp_path)
     assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+
+
+def test_flow_runs_of_another_system_find_the_folder_that_is_served(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
+    file = tmp_path / "s.toml"
+    file.write_text(f'data = "{tmp_path}/data"\nsystem = "grafprint"\n')
+    served = settings.load(file)
+    served.data.mkdir(parents=True)
+    monkeypatch.setattr("os.environ", serve._environment(served, file))
+    assert installed().data == served.data == tmp_path / "data" / "grafprint"

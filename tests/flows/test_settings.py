@@ -25,6 +25,9 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path):
     (tmp_path / "s.toml").write_text('workers = "many"\n')
     with pytest.raises(ValueError, match="wrong type"):
         settings.load(tmp_path / "s.toml")
+    (tmp_path / "s.toml").write_text("ranking = 5\n")
+    with pytest.raises(ValueError, match=r"\[ranking\] of .*: is 5, expected a table of by, "):
+        settings.load(tmp_path / "s.toml")
 
 
 def test_a_missing_settings_file_is_told(tmp_path):

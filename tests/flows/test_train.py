@@ -55,6 +55,12 @@ def trained(cache, tmp_path_factory):
     return out / "encoder.safetensors"
 
 
+def test_stems_of_nothing_usable_are_an_error(asid, tmp_path):
+    (tmp_path / "song.wav").write_text("no audio")
+    result = asid("prepare", "stems", tmp_path, "--out", tmp_path / "cache", "--min-beats", 0)
+    assert (result.exit_code, "1 failed" in result.stdout) == (1, True), result.output
+
+
 def test_an_encoder_and_its_reranker_train_and_work_together(asid, cache, trained, multitracks, tmp_path):
     # Two training tracks: a batch of 8 pairs holds at least one pair of each, so one negative is always there.
     changes = ("epochs=1", "steps=1", "batch=8", "negatives=1", "validation_pairs=16")

@@ -87,6 +87,11 @@ def test_a_missing_folder_is_told(tmp_path):
         arrivals.look(tmp_path / "x", settle=0)
 
 
+def test_the_watched_folder_of_the_installation_is_made_where_it_is_missing(folder):
+    folder.rmdir()
+    assert ingest_watched.fn(settle=0) == "nothing new, 0 waiting, 0 refused"
+
+
 def test_a_tick_ingests_what_is_new_and_the_next_one_does_nothing(folder, ingested):
     old(folder / "a.wav")
     assert ingest_watched.fn(settle=0) == "1 stored"

@@ -156,3 +156,7 @@ def test_a_damaged_part_is_told(kept, searcher):
     (kept / "result.json").write_text("{")
     with pytest.raises(BundleError, match="the bundle is damaged, get it again"):
         bundle.verify(kept, searcher)
+    for text, told in (("[]", "holds list, expected an object"), ("{}", "lacks 'include_self'")):
+        (kept / "provenance.json").write_text(text)
+        with pytest.raises(BundleError, match=told):
+            bundle.verify(kept, searcher)

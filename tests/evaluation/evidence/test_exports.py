@@ -81,6 +81,16 @@ def test_catalogue_rows_are_read_by_pandas_with_no_query_left_out(reply, empty, 
     assert math.isnan(second["tempo_ratio"])
 
 
+def test_no_cell_of_a_csv_is_a_formula(reply, tmp_path):
+    title = '=HYPERLINK("http://x","click")'
+    first, *rest = reply.matches
+    bad = replace(first, reference=replace(first.reference, title=title, artist="Kiln"))
+    (path,) = exports.write([replace(reply, answer=replace(reply.answer, matches=(bad, *rest)))], tmp_path / "r.csv")
+    frame = pd.read_csv(path)
+    assert (frame["title"][0], frame["artist"][0]) == (f"'{title}", "Kiln")
+    assert frame["transposition"][0] == 2.0
+
+
 def test_segments_are_text_in_csv_and_numbers_in_parquet(reply, tmp_path):
     for name in ("r.csv", "r.parquet"):
         exports.write([reply], tmp_path / name)
