@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from encoder import checkpoint
 from encoder.systems import KINDS, System
 from encoder.training import augment, train
-from encoder.training.pairs import PairMaker
-from encoder.training.resampled import at_rate
+from encoder.training.makers import pairs_of
 from encoder.training.stem_cache import StemCache
 
 PAIRS, BATCH, SEED = 1024, 128, 8_000_000
@@ -23,9 +22,9 @@ Sides = tuple[Tensor, Tensor]  # reference and query views, (PAIRS, bins, frames
 
 def views(cache: StemCache, made_by: System) -> Sides:
     """Pairs of the split `validation`, made as the system's own are, each mixed once."""
-    held, grid, front_end = at_rate(cache, made_by.grid.sample_rate), made_by.grid, made_by.spectra()
-    maker = PairMaker(held, made_by.pairing.unseen, grid, made_by.front_end.n_fft, split="validation", seed=SEED)
-    batches = [augment.views(maker.batch(n, BATCH), front_end, grid) for n in range(PAIRS // BATCH)]
+    maker = pairs_of(cache, made_by, split="validation", seed=SEED, pairing=made_by.pairing.unseen)
+    front_end = made_by.spectra()
+    batches = [augment.views(maker.batch(n, BATCH), front_end, made_by.grid) for n in range(PAIRS // BATCH)]
     return torch.cat([b.references for b in batches]), torch.cat([b.queries for b in batches])
 
 

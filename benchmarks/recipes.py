@@ -51,7 +51,9 @@ class Recipe:
     without: frozenset[str] = frozenset()  # kinds of tracks
 
     def system(self, seed: int) -> System:
-        schedule = replace(BASE.schedule, batch=self.batch, chunk=self.batch, steps=PAIRS // self.batch, seed=seed)
+        steps = PAIRS // self.batch
+        made = dict(steps=steps, warmup=max(1, BASE.schedule.warmup * steps // BASE.schedule.steps))
+        schedule = replace(BASE.schedule, batch=self.batch, chunk=self.batch, seed=seed, **made)
         return replace(BASE, pairing=replace(BASE.pairing, **self.pairing), schedule=schedule)
 
     def music(self, cache: StemCache) -> StemCache:

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks import held_out
 from encoder.encode import Encoder
 from encoder.training import augment
-from encoder.training.pairs import PairMaker
+from encoder.training.makers import pairs_of
 from encoder.training.stem_cache import StemCache
 from reranker import checkpoint, sides
 from reranker.sides import Sides
@@ -69,7 +69,7 @@ def opened(name: str) -> tuple[Encoder, torch.nn.Module]:
 def pairs(cache: StemCache, encoder: Encoder) -> Sides:
     """The pairs, encoded; made in batches, so that few waveforms are in memory."""
     system = encoder.system
-    maker = PairMaker(cache, system.pairing.unseen, system.grid, system.front_end.n_fft, split="validation", seed=SEED)
+    maker = pairs_of(cache, system, split="validation", seed=SEED, pairing=system.pairing.unseen)
     batches = (maker.batch(n, held_out.BATCH) for n in range(held_out.PAIRS // held_out.BATCH))
     parts = [sides.of_views(augment.views(b, encoder.front_end, encoder.grid), encoder) for b in batches]
     names = ("queries", "references", "query_fingerprints", "reference_fingerprints", "tracks")

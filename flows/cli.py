@@ -177,7 +177,7 @@ def import_published(model: Path, classifier: Path | None, out: Path, system: st
 
 @main.command()
 @click.option("--out", type=PATH, default=Path("demo"), show_default=True, help="Folder for audio and catalogue.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other music.")
+@click.option("--seed", type=click.IntRange(0, 799), default=0, show_default=True, help="Another seed, other music.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def demo(out: Path, seed: int, as_json: bool) -> None:
     """Render a small catalogue and queries that sample it, ingest it, find what was planted."""

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from encoder.encode import Encoder
-from encoder.training.pairing import Pairing
-from encoder.training.pairs import PairMaker
+from encoder.training.makers import pairs_of
 from encoder.training.stem_cache import StemCache
 from reranker.cross_attention import CrossAttention
 from reranker.sides import Sides, auroc, encoded, first, logits
@@ -35,7 +34,7 @@ class Cost:
 
 def fit(cache: StemCache, encoder: Encoder, *, coordinates: int = COORDINATES, pairs: int = 384) -> CompactForm:
     """The compact form of this encoder's node matrices, from training pairs."""
-    sides = encoded(_maker(cache, encoder, encoder.system.pairing, "train").batch(0, pairs), encoder)
+    sides = encoded(pairs_of(cache, encoder.system, split="train", seed=_SEED).batch(0, pairs), encoder)
     nodes = torch.cat([sides.references, sides.queries]).flatten(0, 1)
     return CompactForm.fit(nodes.cpu().numpy(), coordinates=coordinates, digest=encoder.digest)
 
@@ -44,7 +43,9 @@ def cost(
     cache: StemCache, encoder: Encoder, classifier: CrossAttention, forms: list[NodeForm], *, pairs: int = 384
 ) -> list[Cost]:
     """What each form costs on the same validation pairs."""
-    sides = encoded(_maker(cache, encoder, encoder.system.pairing.unseen, "validation").batch(0, pairs), encoder)
+    system = encoder.system
+    unseen = pairs_of(cache, system, split="validation", seed=_SEED, pairing=system.pairing.unseen)
+    sides = encoded(unseen.batch(0, pairs), encoder)
     return [_cost(form, sides, encoder, classifier) for form in forms]
 
 
@@ -62,8 +63,3 @@ def _cost(form: NodeForm, sides: Sides, encoder: Encoder, classifier: CrossAtten
         auroc=auroc(scores, sides.tracks),
         hit_rate_1=first(scores),
     )
-
-
-def _maker(cache: StemCache, encoder: Encoder, pairing: Pairing, split: str) -> PairMaker:
-    n_fft = encoder.system.front_end.n_fft
-    return PairMaker(cache, pairing, encoder.system.grid, n_fft=n_fft, split=split, seed=_SEED)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from encoder.encode import Encoder
+from encoder.training.resampled import at_rate
 from encoder.training.stem_cache import StemCache, StemTrack
 from reranker.cross_attention import CrossAttention
 
@@ -45,6 +46,7 @@ class OperatingPoint:
 def recordings(cache: StemCache, encoder: Encoder, *, split: str) -> list[Recording]:
     """The mixes of all tracks of the split that last a query or longer, encoded."""
     long_enough = (_QUERY * encoder.grid.step + encoder.grid.frames) * encoder.grid.frame_hop
+    cache = at_rate(cache, encoder.grid.sample_rate)
     return [_encoded(cache, encoder, t) for t in cache.tracks if t.split == split and t.length >= long_enough]
 
 

@@ -31,7 +31,8 @@ from encoder.gnn import Encoded
 from encoder.systems import KINDS
 from encoder.training import augment, losses, state
 from encoder.training.augment import Views
-from encoder.training.pairs import PairBatch, PairMaker
+from encoder.training.makers import pairs_of
+from encoder.training.pairs import PairBatch
 from encoder.training.schedule import rate
 from encoder.training.stem_cache import StemCache
 from reranker import negatives, operating_point
@@ -136,10 +137,9 @@ class _Run:
         self.cache, self.schedule, self.out, self.device = cache, schedule, out, device
         self.encoder = _own(encoder) if schedule.encoder_rate else encoder
         system = encoder.system
-        maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
-        self.maker = PairMaker(cache, **maker, split="train", seed=schedule.seed + 1_000_000)
-        maker |= dict(pairing=system.pairing.unseen)
-        unseen = PairMaker(cache, **maker, split="validation", seed=_VALIDATION_SEED)
+        self.maker = pairs_of(cache, system, split="train", seed=schedule.seed + 1_000_000)
+        held_out = dict(split="validation", seed=_VALIDATION_SEED)
+        unseen = pairs_of(cache, system, **held_out, pairing=system.pairing.unseen)
         self.unseen = self._views(unseen.batch(0, schedule.validation_pairs))
         self.config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True)
         with torch.random.fork_rng():
@@ -167,7 +167,7 @@ class _Run:
         """One epoch: train, validate, keep."""
         began, steps, total = time.perf_counter(), self.schedule.steps, 0.0
         if self.schedule.catalogued and (self.catalogue is None or self.schedule.encoder_rate):
-            self.catalogue = Recordings.of(self.maker.tracks, self.cache, self.encoder, seconds=_CATALOGUED)
+            self.catalogue = Recordings.of(self.maker.tracks, self.maker.cache, self.encoder, seconds=_CATALOGUED)
         for step, batch in state.ahead(self._batch, self.epoch * steps, steps):
             total += self._step(step, self._views(batch))
         seconds = time.perf_counter() - began

@@ -24,8 +24,9 @@ from encoder.encode import Encoder
 from encoder.training import augment, state
 from encoder.training.augment import Views
 from encoder.training.contrast import PAIRING, TEMPO_STEP, lowered, may_be_alike, played_back
+from encoder.training.makers import pairs_of
 from encoder.training.pairs import PairBatch, PairMaker
-from encoder.training.schedule import Schedule, rate
+from encoder.training.schedule import Schedule, diverged, rate, refuse_unread
 from encoder.training.stem_cache import StemCache
 from reranker.verify import KINDS, TrainedVerifier, Verifier, VerifierConfig
 
@@ -78,9 +79,10 @@ def train(
     """Train a verifier of the encoder's contrast features, keep the best as out/verifier.safetensors.
 
     Yields one record per epoch. `start` is a verifier to go on from, which may have known other features. Resumes from
-    the state kept in `out`; one of other settings is refused. ValueError where the encoder has no contrast features,
-    CheckpointError where `start` is no verifier of as many semitones.
+    the state kept in `out`; one of other settings is refused. ValueError where the encoder has no contrast features
+    or a value of the schedule is not read, CheckpointError where `start` is no verifier of as many semitones.
     """
+    refuse_unread(schedule, SCHEDULE, ("patience", "lanes", "precision", "portion", "temperature"))
     run = _Run(cache, encoder, Path(out), schedule, torch.device(device), start)
     if resume:
         run.restore()
@@ -112,9 +114,9 @@ class _Run:
         grid, contrast = encoder.system.grid, encoder.network.contrast.contrast
         self.frames = round(grid.frames / contrast.pool * _COMPARED)
         self.front_end = encoder.system.spectra().to(device)
-        how = dict(grid=grid, n_fft=encoder.system.front_end.n_fft)
-        self.maker = PairMaker(cache, PAIRING, split="train", seed=schedule.seed + 2_000_000, **how)
-        unseen = PairMaker(cache, PAIRING, split="validation", seed=_VALIDATION_SEED, **how)
+        how = dict(cache=cache, system=encoder.system, pairing=PAIRING)
+        self.maker = pairs_of(**how, split="train", seed=schedule.seed + 2_000_000)
+        unseen = pairs_of(**how, split="validation", seed=_VALIDATION_SEED)
         self.unseen = list(self._unseen(unseen))
         self.epoch, self.best, self.history = 0, -1.0, []
 
@@ -230,7 +232,7 @@ class _Run:
             loss.backward()
             total += loss.item()
         if not np.isfinite(total):
-            raise FloatingPointError(f"loss is {total} at step {step}; lower the learning rate, then resume")
+            raise diverged(total, f"at step {step}")
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
         self.optimiser.step()
         return total
@@ -243,7 +245,8 @@ class _Run:
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same on resumption."""
-        return {"encoder": self.encoder.digest, "schedule": asdict(replace(self.schedule, epochs=1))}
+        schedule = asdict(replace(self.schedule, epochs=1))
+        return {"encoder": self.encoder.digest, "schedule": schedule, "started_from": self.origin}
 
     def _keep(self, record: VerifierEpoch) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]

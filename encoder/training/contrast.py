@@ -25,9 +25,10 @@ from encoder.contrast_network import ContrastNetwork, LearnedContrast
 from encoder.systems import KINDS, SYSTEMS, System
 from encoder.training import augment, losses, state
 from encoder.training.augment import Views
+from encoder.training.makers import pairs_of
 from encoder.training.pairing import Pairing
-from encoder.training.pairs import PairBatch, PairMaker
-from encoder.training.schedule import Schedule, rate
+from encoder.training.pairs import PairBatch
+from encoder.training.schedule import Schedule, diverged, rate, refuse_unread
 from encoder.training.stem_cache import StemCache
 
 log = logging.getLogger(__name__)
@@ -58,9 +59,7 @@ PAIRING = Pairing(
     reverb=0.1,
     band_limit=0.1,
 )
-SCHEDULE = Schedule(
-    epochs=12, steps=50, batch=192, chunk=192, learning_rate=2e-3, final_rate=1e-5, warmup=20, temperature=0.05
-)
+SCHEDULE = Schedule(epochs=12, steps=50, batch=192, learning_rate=2e-3, final_rate=1e-5, warmup=20, temperature=0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +89,9 @@ def train(
     """Train the contrast network of the checkpoint `encoder`, keep the best as out/encoder.safetensors.
 
     Yields one record per epoch. Resumes from the state kept in `out`; one of other settings is refused. CheckpointError
-    where the system's front end is not LogFrequency.
+    where the system's front end is not LogFrequency, ValueError for values of the schedule that are not read.
     """
+    refuse_unread(schedule, SCHEDULE, ("chunk", "portion"))
     run = _Run(cache, encoder, Path(out), schedule, torch.device(device))
     if resume:
         run.restore()
@@ -115,11 +115,12 @@ class _Run:
         self.optimiser = torch.optim.AdamW(
             [*self.network.parameters(), self.inverse_temperature], lr=schedule.learning_rate, weight_decay=1e-3
         )
-        grid, front_end = self.system.grid, self.system.front_end
+        grid = self.system.grid
         self.piece = int(grid.frames // self.network.contrast.pool * _COMPARED) // _PIECES  # frames of features
-        self.maker = PairMaker(cache, PAIRING, grid, front_end.n_fft, split="train", seed=schedule.seed)
+        self.maker = pairs_of(cache, self.system, split="train", seed=schedule.seed, pairing=PAIRING)
         self.front_end = self.system.spectra().to(device)
-        unseen = PairMaker(cache, PAIRING.unseen, grid, front_end.n_fft, split="validation", seed=_VALIDATION_SEED)
+        held_out = dict(split="validation", seed=_VALIDATION_SEED)
+        unseen = pairs_of(cache, self.system, **held_out, pairing=PAIRING.unseen)
         batch = unseen.batch(0, schedule.validation_pairs)
         self.unseen = batch, augment.views(batch, self.front_end, grid)
         self.epoch, self.stale, self.best, self.history = 0, 0, -1.0, []
@@ -185,7 +186,7 @@ class _Run:
             self._features, shares, lambda found: self._loss(*self._pieces(batch, found, rng), views)
         )
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower the learning rate, then resume")
+            raise diverged(loss.item(), f"at step {step}")
         nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
         self.optimiser.step()
         return loss.item()

@@ -122,7 +122,10 @@ def split(path: Path, *, arrangement: int = 0) -> dict[str, mido.MidiFile]:
 
 
 def rearrange(song: mido.MidiFile, rng: np.random.Generator) -> None:
-    """Give the song another band, key (up to five semitones) and tempo (up to a fifth), in place."""
+    """Give the song another band, key (up to five semitones) and tempo (up to a fifth), in place.
+
+    One that states no tempo keeps the usual one, and drums that state no kit are played by a program of the band's.
+    """
     programs = {program: int(rng.choice(sorted(_family(program)))) for program in range(128)}
     kit, semitones, pace = int(rng.choice(_KITS)), int(rng.integers(-5, 6)), float(rng.uniform(0.8, 1.25))
     changed = {message.channel for track in song.tracks for message in track if message.type == "program_change"}

@@ -1,6 +1,7 @@
 """Schedule: how long, how fast and in what portions a network is trained."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -49,3 +50,15 @@ def rate(schedule: Schedule, step: int) -> float:
     cosine = (1 + math.cos(math.pi * step / schedule.total_steps)) / 2
     height = schedule.final_rate + (schedule.learning_rate - schedule.final_rate) * cosine
     return min(1.0, (step + 1) / max(schedule.warmup, 1)) * height
+
+
+def refuse_unread(schedule: Schedule, defaults: Schedule, names: Sequence[str]) -> None:
+    """ValueError where a value was changed that this training does not read."""
+    for name in names:
+        if getattr(schedule, name) != getattr(defaults, name):
+            raise ValueError(f"schedule: {name} is {getattr(schedule, name)}, which this training has no use for")
+
+
+def diverged(loss: object, where: str) -> FloatingPointError:
+    """What to raise where a loss is not finite; a run that is resumed as it was would meet it again."""
+    return FloatingPointError(f"loss is {loss} {where}; lower the learning rate and begin with another --out")

@@ -20,6 +20,7 @@ from encoder import checkpoint
 from encoder.adaptive_graph import AdaptiveGraph, SoundNetwork
 from encoder.systems import System
 from encoder.training import proxy_anchor, state
+from encoder.training.schedule import diverged
 from encoder.training.sound_schedule import SoundSchedule
 
 FILE = "encoder.safetensors"
@@ -107,7 +108,7 @@ class Training:
         record = Epoch(epoch=self.epoch, loss=mean, learning_rate=rate, seconds=time.perf_counter() - began)
         self.history.append(asdict(record))
         if not np.isfinite(mean):
-            raise FloatingPointError(f"loss is {mean} in epoch {self.epoch}; lower the learning rate, then resume")
+            raise diverged(mean, f"in epoch {self.epoch}")
         if self.out is not None:
             state.save(self.out, self._settings(), self._state())
         return record

@@ -19,16 +19,12 @@ from torch import Tensor, nn
 from encoder import checkpoint
 from encoder.systems import KINDS, System
 from encoder.training import augment, losses, state
-from encoder.training.noise import NoisePairMaker
-from encoder.training.pairing import NoisePairing, Pairing
-from encoder.training.pairs import PairMaker
-from encoder.training.resampled import at_rate
-from encoder.training.schedule import Schedule, rate
+from encoder.training.makers import pairs_of
+from encoder.training.schedule import Schedule, diverged, rate
 from encoder.training.stem_cache import StemCache
 
 log = logging.getLogger(__name__)
 FILE = "encoder.safetensors"
-MAKERS = {Pairing: PairMaker, NoisePairing: NoisePairMaker}  # of training pairs, by how they are made
 _VALIDATION_SEED = 7_000_000  # far from any training seed; fixed, so that runs compare
 
 
@@ -79,10 +75,9 @@ class _Run:
 
     def __init__(self, cache: StemCache, system: System, out: Path, device: torch.device) -> None:
         self.system, self.schedule, self.out, self.device = system, system.schedule, out, device
-        cache, make = at_rate(cache, system.grid.sample_rate), MAKERS[type(system.pairing)]
-        maker = dict(pairing=system.pairing, grid=system.grid, n_fft=system.front_end.n_fft)
-        self.maker = make(cache, **maker, split="train", seed=self.schedule.seed)
-        unseen = make(cache, **maker | {"pairing": system.pairing.unseen}, split="validation", seed=_VALIDATION_SEED)
+        self.maker = pairs_of(cache, system, split="train", seed=self.schedule.seed)
+        held_out = dict(split="validation", seed=_VALIDATION_SEED)
+        unseen = pairs_of(cache, system, **held_out, pairing=system.pairing.unseen)
         self.front_end = system.spectra().to(device)
         self.validation = augment.views(
             unseen.batch(0, self.schedule.validation_pairs), self.front_end, self.system.grid
@@ -156,7 +151,7 @@ class _Run:
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)
             loss = backward(self._fingerprints, portions, lambda z: self._loss(z, portions, views))
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {loss.item()} at step {step}; lower the learning rate, then resume")
+            raise diverged(loss.item(), f"at step {step}")
         nn.utils.clip_grad_norm_(self.trained, self.schedule.clip)
         self.optimiser.step()
         return loss
@@ -200,7 +195,8 @@ class _Run:
 
     def _config(self) -> dict[str, Any]:
         """What must be the same on resumption: all but when to stop (a run may be prolonged or cut short)."""
-        return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
+        system = checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
+        return system | {"started_from": self.origin and self.origin["digest"]}
 
     def _keep(self, record: Epoch) -> None:
         self.epoch, self.history = record.epoch, [*self.history, asdict(record)]

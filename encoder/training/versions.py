@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from encoder import checkpoint, reductions
 from encoder.systems import System
 from encoder.training import losses, state, version_augment, version_set
+from encoder.training.schedule import diverged
 from encoder.training.version_batches import BatchMaker, SpectraCache, VersionBatch
 from encoder.training.version_loss import version_loss
 from encoder.training.version_schedule import VersionSchedule
@@ -135,7 +136,7 @@ class _Run:
         portions = shingles.to(self.device).split(self.schedule.chunk or len(shingles))
         losses.cached_backward(lambda part: _embeddings(self.network, part), portions, loss)
         if not torch.isfinite(terms).all():
-            raise FloatingPointError(f"loss is {terms.tolist()} at step {step}; lower the learning rate, then resume")
+            raise diverged(terms.tolist(), f"at step {step}")
         self.optimiser.step()
         return terms
 

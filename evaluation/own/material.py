@@ -39,12 +39,19 @@ class Material:
     stems: Mapping[str, Path] = field(default_factory=dict)
 
 
-class Silent(ValueError):
+class Unusable(ValueError):
+    """A track proves unusable while queries are made of it."""
+
+    def __init__(self, track: Track, reason: str) -> None:
+        super().__init__(reason)
+        self.track = track
+
+
+class Silent(Unusable):
     """A track is silent wherever it was looked at."""
 
     def __init__(self, track: Track, places: int) -> None:
-        super().__init__(f"is silent in all {places} places looked at, expected music")
-        self.track = track
+        super().__init__(track, f"is silent in all {places} places looked at, expected music")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,4 +181,6 @@ def _decoded(file: soundfile.SoundFile, path: Path, first: int, samples: int) ->
     if truncation.falls_short(len(wave), expected):
         missing = (expected - len(wave)) / file.samplerate
         raise AudioError(path, f"is truncated: ends {missing:.1f} s before its header says; copy it again")
+    if not np.isfinite(wave).all():
+        raise AudioError(path, "holds NaN or infinite samples, expected finite audio; export the file again")
     return wave

@@ -37,7 +37,7 @@ from encoder.training.midi import MidiError
 from evaluation.benchmark import Benchmark
 from evaluation.own import listing, material, own_files, roles, survey
 from evaluation.own.listing import Listed, Music
-from evaluation.own.material import Material, Silent
+from evaluation.own.material import Material, Unusable
 from evaluation.own.own_files import Planned, Progress, Rendered, export
 from evaluation.own.roles import Need, Roles
 from evaluation.own.survey import Survey, Track
@@ -205,7 +205,7 @@ class _Rendering:
             return survey.reason(error, track.files)
 
     def _render(self, plan: Sequence[Planned]) -> list[Rendered]:
-        """The queries, but those with a track that is silent wherever it is looked at; such tracks are left out."""
+        """The queries, but those with a track that is of no use where it is looked at; such tracks are left out."""
         rendered = []
         for made in self._in_parallel(self._rendered, plan):
             if isinstance(made, Rendered):
@@ -214,11 +214,11 @@ class _Rendering:
                 self._leave_out(made.track, str(made))
         return rendered
 
-    def _rendered(self, planned: Planned) -> Rendered | Silent:
+    def _rendered(self, planned: Planned) -> Rendered | Unusable:
         try:
             settings = {"seed": self._settings.seed, "sample_rate": self._settings.sample_rate}
             return own_files.render_query(planned, self._folder, **settings)
-        except Silent as error:
+        except Unusable as error:
             return error
 
     def _in_parallel(self, do: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:

@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 
 from encoder import audio
+from encoder.audio import AudioError
 from evaluation.benchmark import Benchmark, Query, Sampled
 from evaluation.dataset import annotations
 from evaluation.dataset.annotations import Annotation, Relation
@@ -61,13 +62,16 @@ class Rendered:
 
 
 def render_query(planned: Planned, folder: Path, *, seed: int, sample_rate: int) -> Rendered:
-    """Render a query into folder/audio unless it is there; raises material.Silent where a track is not worth using."""
+    """Render a query into folder/audio unless it is there; raises material.Unusable where a track is of no use."""
     record = folder / "audio" / f"{planned.id}.json"
     kept = _read_json(record)
     if kept is None or kept["request"] != planned.request or not record.with_suffix(".flac").is_file():
         record.unlink(missing_ok=True)
         rng = np.random.default_rng([seed, planned.number])
-        produced = producer.produce(planned.sampled, planned.other, sample_rate=sample_rate, rng=rng)
+        try:
+            produced = producer.produce(planned.sampled, planned.other, sample_rate=sample_rate, rng=rng)
+        except AudioError as error:
+            raise _unusable(planned, error) from error
         material.write_flac(record.with_suffix(".flac"), produced.wave, sample_rate=sample_rate)
         kept = {"request": planned.request, "how": produced.how, "relation": None}
         if planned.reference:
@@ -75,6 +79,13 @@ def render_query(planned: Planned, folder: Path, *, seed: int, sample_rate: int)
         _write_json(record, kept)
         kept = _read_json(record)  # what later runs will read
     return Rendered(id=planned.id, relation=_as_relation(kept["relation"]), how=kept["how"])
+
+
+def _unusable(planned: Planned, error: AudioError) -> material.Unusable:
+    """Damaged where nobody had looked: whose file it is, and why."""
+    parts = [part for part in (planned.sampled, planned.other) if part is not None]
+    (owner, *_) = [part for part in parts if error.path in (part.mix, *part.stems.values())]
+    return material.Unusable(owner.track, error.reason)
 
 
 def _relation(planned: Planned, produced: Produced) -> Relation:

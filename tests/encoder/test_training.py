@@ -146,6 +146,15 @@ def test_the_state_of_other_settings_is_refused(cache, system, changed, uninterr
             next(train.train(cache, other, out))
 
 
+def test_a_run_that_began_with_other_weights_is_not_gone_on_with(cache, system, changed, uninterrupted, tmp_path):
+    before, run = uninterrupted[1] / train.FILE, tmp_path / "run"
+    next(train.train(cache, system, run, start=before))
+    assert next(train.train(cache, changed(system, schedule={"epochs": 2}), run, start=before)).epoch == 2
+    for other in (None, run / train.FILE):
+        with pytest.raises(ValueError, match="belongs to other settings"):
+            next(train.train(cache, system, run, start=other))
+
+
 def test_a_run_may_be_prolonged_or_cut_short(cache, system, changed, tmp_path):
     next(train.train(cache, system, tmp_path))
     other = changed(system, schedule={"patience": 99, "epochs": 3})

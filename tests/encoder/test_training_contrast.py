@@ -17,7 +17,7 @@ from encoder.training import contrast
 from encoder.training.augment import Views
 from encoder.training.schedule import Schedule
 
-SHORT = Schedule(epochs=2, steps=3, batch=8, chunk=8, learning_rate=5e-3, warmup=1, validation_pairs=12)
+SHORT = Schedule(epochs=2, steps=3, batch=8, learning_rate=5e-3, warmup=1, validation_pairs=12)
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +138,42 @@ def test_a_system_on_a_mel_spectrum_is_refused(cache, tmp_path):
     checkpoint.save(path, PUBLISHED, PUBLISHED.build(), provenance={})
     with pytest.raises(CheckpointError, match="neuralsampleid-published has no log-frequency spectrum"):
         next(contrast.train(cache, path, tmp_path / "out", schedule=SHORT))
+
+
+def test_pieces_lie_upon_each_other_at_the_warp_that_was_made_and_at_no_other(cache, saved, tmp_path):
+    run = contrast._Run(cache, saved, tmp_path, SHORT, torch.device("cpu"))
+    batch, views = run.unseen
+    assert run.before > 0.25  # by plain contrast; 1 in 12 by chance
+    for wrong in ({"tempo": 1 / batch.tempo}, {"transposition": -batch.transposition}):
+        run.unseen = replace(batch, **wrong), views
+        assert run._validate() < 0.8 * run.before
+
+
+def test_the_loss_leaves_out_what_may_show_the_same():
+    random, pairs = np.random.default_rng(4), 4
+    tracks, covers = torch.tensor([4, 7, 4, 9]), torch.tensor([[9, -1], [-1, -1], [7, -1], [-1, -1]])
+    views = Views(torch.zeros(pairs), torch.zeros(pairs), tracks, None, covers)
+    made = torch.from_numpy(random.normal(size=(3, 2 * pairs, 6))).float()
+    references, right, wrong = torch.nn.functional.normalize(made, dim=2)
+    run = contrast._Run.__new__(contrast._Run)
+    run.inverse_temperature = torch.tensor(3.0).log()
+    found = run._loss(references, [right, wrong], views).item()
+
+    def alike(reference, query):  # pieces 2 n and 2 n + 1 are of pair n
+        r, q = reference // 2, query // 2
+        return tracks[r] == tracks[q] or tracks[r] in covers[q]
+
+    total = 0.0
+    for i in range(2 * pairs):
+        others = [side[j] for side in (right, wrong) for j in range(2 * pairs) if not alike(i, j)]
+        logits = 3.0 * torch.stack([right[i], *others]) @ references[i]
+        total -= logits.log_softmax(0)[0].item()
+        others = [references[j] for j in range(2 * pairs) if not alike(j, i)]
+        logits = 3.0 * torch.stack([references[i], *others]) @ right[i]
+        total -= logits.log_softmax(0)[0].item()
+    assert found == pytest.approx(total / (4 * pairs), rel=1e-5)
+
+
+def test_values_that_this_training_does_not_read_are_refused(cache, saved, tmp_path):
+    with pytest.raises(ValueError, match="portion is 4, which this training has no use for"):
+        next(contrast.train(cache, saved, tmp_path, schedule=replace(contrast.SCHEDULE, portion=4)))

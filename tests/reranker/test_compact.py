@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from encoder.training.makers import pairs_of
 from reranker import compact, sides
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from store.node_form import FULL, CompactForm
@@ -27,7 +28,7 @@ def test_all_coordinates_cost_nothing_and_one_costs_much(cache, encoder, classif
         encoder.nodes * encoder.channels,
         encoder.nodes,
     )
-    asked = sides.encoded(compact._maker(cache, encoder, encoder.system.pairing, "validation").batch(0, 6), encoder)
+    asked = sides.encoded(pairs_of(cache, encoder.system, split="validation", seed=compact._SEED).batch(0, 6), encoder)
     scores = sides.logits(classifier, asked)
 
     def off(form):

@@ -97,5 +97,10 @@ def test_a_run_stopped_after_an_epoch_goes_on_as_if_it_had_not_been(cache, liste
 def test_settings_of_another_run_and_an_encoder_without_contrast_are_refused(cache, encoder, listening, trained):
     with pytest.raises(ValueError, match="belongs to other settings"):
         next(verify_training.train(cache, listening, trained[1], schedule=replace(SHORT, seed=2)))
+    begun = trained[1] / verify_training.FILE
+    with pytest.raises(ValueError, match="belongs to other settings"):
+        next(verify_training.train(cache, listening, trained[1], schedule=SHORT, start=begun))
+    with pytest.raises(ValueError, match="precision is bfloat16, which this training has no use for"):
+        next(verify_training.train(cache, listening, trained[1], schedule=replace(SHORT, precision="bfloat16")))
     with pytest.raises(ValueError, match="has no contrast network; train one by asid train contrast"):
         next(verify_training.train(cache, encoder, trained[1], schedule=SHORT))

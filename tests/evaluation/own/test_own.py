@@ -199,6 +199,20 @@ def test_a_track_that_proves_silent_is_made_up_for_by_another(music, tmp_path):
     assert len(made.catalogue) == 11
 
 
+def test_a_track_that_proves_damaged_where_nobody_had_looked_is_made_up_for_by_another(music, tmp_path):
+    shutil.copytree(music, tmp_path / "music")
+    wavs = [f"{number:02d}.wav" for number in range(0, TRACKS, 2)]
+    for name in wavs:  # between the 2 s at three places that are looked at when a folder is read
+        wave, rate = soundfile.read(tmp_path / "music" / name)
+        wave[[4 * rate, 11 * rate]] = np.nan
+        soundfile.write(tmp_path / "music" / name, wave, rate, subtype="FLOAT")
+    settings = replace(SETTINGS, references=1, queries=2, sample_free=0, interference=2, distractors=0)
+    left_out = rendered(tmp_path / "music", tmp_path / "cache", settings).facts["left_out"]
+    damaged = {track for track, reason in left_out.items() if "NaN or infinite samples" in reason}
+    assert damaged
+    assert damaged <= set(wavs)
+
+
 def test_too_few_tracks_are_told_in_one_line_before_anything_is_rendered(music, tmp_path):
     with pytest.raises(
         ValueError, match=r"too few tracks: 60 references, .* need 90, found 13 usable; name more .* 1 were left out"
