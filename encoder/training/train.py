@@ -92,7 +92,8 @@ class _Run:
         self._half = self.schedule.batch // 2
 
     def begin_with(self, path: Path) -> None:
-        """Take over the weights of a checkpoint, whose provenance goes into this run's.
+        """Take over the weights of a checkpoint, whose provenance goes into this run's; what is told of its contrast
+        network, which stays as it is, is told of this one.
 
         One without short windows will do for a network with them: they add nothing before they are trained.
         """
@@ -213,7 +214,8 @@ class _Run:
         hours = sum(t.length for t in self.maker.tracks) / self.system.grid.sample_rate / 3600
         data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
         run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
-        return run | dict(torch=torch.__version__, started_from=self.origin)
+        contrast = {"contrast": self.origin["contrast"]} if self.origin and "contrast" in self.origin else {}
+        return run | contrast | dict(torch=torch.__version__, started_from=self.origin)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from encoder.contrast_network import LearnedContrast
 from encoder.encode import Encoder
 from encoder.spectrogram import LogFrequency
 from encoder.systems import ASID, KINDS, PUBLISHED
-from encoder.training import contrast
+from encoder.training import contrast, train
 from encoder.training.augment import Views
 from encoder.training.schedule import Schedule
 
@@ -73,6 +73,17 @@ def test_what_was_trained_goes_on_at_the_temperature_it_had_learned(trained, cac
         schedule = replace(SHORT, temperature=asked)
         run = contrast._Run(cache, trained[1] / contrast.FILE, tmp_path, schedule, torch.device("cpu"))
         assert 1 / run.inverse_temperature.exp().item() == pytest.approx(begun)
+
+
+def test_an_encoder_that_is_trained_on_keeps_its_contrast_network_and_what_is_told_of_it(trained, cache, tmp_path):
+    begun = checkpoint.load(trained[1] / contrast.FILE, *KINDS)
+    next(train.train(cache, begun.config, tmp_path, start=trained[1] / contrast.FILE))
+    after = checkpoint.load(tmp_path / train.FILE, *KINDS)
+    learned = {name for name in begun.weights if name.startswith("contrast.")}
+    assert learned
+    assert all(torch.equal(after.weights[name], begun.weights[name]) for name in learned)
+    assert after.digest != begun.digest
+    assert after.provenance["contrast"] == begun.provenance["contrast"]
 
 
 def test_a_smaller_network_is_taken_over_by_one_of_the_recipe(monkeypatch):
