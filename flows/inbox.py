@@ -11,7 +11,6 @@ from pathlib import Path
 
 from prefect import flow
 
-from encoder.limits import printable
 from flows import arrivals, logs
 from flows.installation import installed, made, taking_turns
 from flows.settings import Settings
@@ -56,7 +55,8 @@ def free(folder: Path, name: str) -> Path:
 
     One so long that its answer's would be no file's is cut, and bytes of it that are no text are written as escapes.
     """
-    stem, suffix = printable(Path(name).stem).encode()[:_LONGEST].decode(errors="ignore"), Path(name).suffix
+    text, suffix = Path(name).stem.encode(errors="backslashreplace"), Path(name).suffix
+    stem = text[:_LONGEST].decode(errors="ignore")
     path, number = folder / f"{stem}{suffix}", 1
     while path.exists():
         number += 1

@@ -81,11 +81,11 @@ def render_query(planned: Planned, folder: Path, *, seed: int, sample_rate: int)
     return Rendered(id=planned.id, relation=_as_relation(kept["relation"]), how=kept["how"])
 
 
-def _unusable(planned: Planned, error: AudioError) -> material.Unusable:
-    """Damaged where nobody had looked: whose file it is, and why."""
+def _unusable(planned: Planned, error: AudioError) -> ValueError:
+    """Damaged where nobody had looked: whose file it is, and why; the error itself where it is nobody's."""
     parts = [part for part in (planned.sampled, planned.other) if part is not None]
-    (owner, *_) = [part for part in parts if error.path in (part.mix, *part.stems.values())]
-    return material.Unusable(owner.track, error.reason)
+    owners = [part.track for part in parts if error.path in (part.mix, *part.stems.values())]
+    return material.Unusable(owners[0], error.reason) if owners else error
 
 
 def _relation(planned: Planned, produced: Produced) -> Relation:
