@@ -56,7 +56,8 @@ def refuse_unread(schedule: Schedule, defaults: Schedule, names: Sequence[str]) 
     """ValueError where a value was changed that this training does not read."""
     for name in names:
         if getattr(schedule, name) != getattr(defaults, name):
-            raise ValueError(f"schedule: {name} is {getattr(schedule, name)}, which this training has no use for")
+            told = f"schedule: {name} is {getattr(schedule, name)}, which this training has no use for"
+            raise ValueError(f"{told}; leave it away")
 
 
 def diverged(loss: object, where: str) -> FloatingPointError:
