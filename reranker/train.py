@@ -33,6 +33,7 @@ from encoder.training import augment, losses, state
 from encoder.training.augment import Views
 from encoder.training.makers import pairs_of
 from encoder.training.pairs import PairBatch
+from encoder.training.run import Run
 from encoder.training.schedule import rate
 from encoder.training.stem_cache import StemCache
 from reranker import negatives, operating_point
@@ -123,18 +124,15 @@ def train(
     With an `encoder_rate` the encoder is trained further and kept as out/encoder.safetensors; the one given stays as
     it is.
     """
-    run = _Run(cache, encoder, schedule, Path(out), torch.device(device))
-    if resume:
-        run.restore()
-    while run.epoch < schedule.epochs:
-        yield run.advance()
+    yield from _Run(cache, encoder, schedule, out, device).records(resume=resume)
 
 
-class _Run:
+class _Run(Run):
     def __init__(
-        self, cache: StemCache, encoder: Encoder, schedule: RerankerSchedule, out: Path, device: torch.device
+        self, cache: StemCache, encoder: Encoder, schedule: RerankerSchedule, out: Path, device: str | torch.device
     ) -> None:
-        self.cache, self.schedule, self.out, self.device = cache, schedule, out, device
+        super().__init__(out, schedule, device)
+        self.cache = cache
         self.encoder = _own(encoder) if schedule.encoder_rate else encoder
         system = encoder.system
         self.maker = pairs_of(cache, system, split="train", seed=schedule.seed + 1_000_000)
@@ -144,24 +142,24 @@ class _Run:
         self.config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, matching=True)
         with torch.random.fork_rng():
             torch.manual_seed(schedule.seed)
-            self.classifier = CrossAttention(self.config).to(device)
+            self.classifier = CrossAttention(self.config).to(self.device)
         groups = [dict(params=self.classifier.parameters(), lr=schedule.learning_rate)]
         if schedule.encoder_rate:
             groups.append(dict(params=self.encoder.network.parameters(), lr=schedule.encoder_rate))
         self.optimiser = torch.optim.AdamW(groups, weight_decay=_DECAY)
         self.peaks = [group["lr"] for group in groups]
-        self.epoch, self.best, self.history = 0, -1.0, []
         self.catalogue, self.recordings = None, None  # as the encoder makes them
 
-    def restore(self) -> None:
-        """Continue from the kept state, if there is one."""
-        kept = state.load(self.out, self._settings(), self.device)
-        if kept is None:
-            return
-        self.classifier.load_state_dict(kept["classifier"])
-        self.optimiser.load_state_dict(kept["optimiser"])
-        self.encoder.network.load_state_dict(kept.get("encoder", {}), strict=bool(self.schedule.encoder_rate))
-        self.epoch, self.best, self.history = kept["epoch"], kept["best"], kept["history"]
+    @property
+    def goes_on(self) -> bool:
+        return self.epoch < self.schedule.epochs
+
+    def parts(self) -> dict[str, Any]:
+        learning = dict(encoder=self.encoder.network) if self.schedule.encoder_rate else {}
+        return dict(classifier=self.classifier, optimiser=self.optimiser) | learning
+
+    def settings(self) -> dict[str, Any]:
+        return {"encoder": self.encoder.digest, "schedule": asdict(self.schedule), "classifier": asdict(self.config)}
 
     def advance(self) -> RerankerEpoch:
         """One epoch: train, validate, keep."""
@@ -185,7 +183,7 @@ class _Run:
             pairs_per_second=steps * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
         )
-        self._keep(record, area + hits)
+        self.keep(record, area + hits)
         return record
 
     def _batch(self, number: int):
@@ -253,18 +251,7 @@ class _Run:
             return self.encoder.network(spectra[chosen])
         return Encoded(*(values[chosen] for values in known))
 
-    def _keep(self, record: RerankerEpoch, quality: float) -> None:
-        self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
-        if record.best:
-            self.best = quality
-            self._save()
-        kept = dict(epoch=self.epoch, best=self.best, history=self.history)
-        kept |= dict(classifier=self.classifier.state_dict(), optimiser=self.optimiser.state_dict())
-        if self.schedule.encoder_rate:
-            kept |= dict(encoder=self.encoder.network.state_dict())
-        state.save(self.out, self._settings(), kept)
-
-    def _save(self) -> None:
+    def save(self) -> None:
         """The checkpoint, its bias moved to the operating point; before it that of an encoder that learned along."""
         if self.recordings is None or self.schedule.encoder_rate:
             self.recordings = operating_point.recordings(self.cache, self.encoder, split="validation")
@@ -279,10 +266,12 @@ class _Run:
         moved.load_state_dict(self.classifier.state_dict())
         with torch.no_grad():
             moved.logit.bias -= point.logit
-        provenance = dict(history=self.history, schedule=asdict(self.schedule), operating_point=asdict(point))
+        told = self.provenance(**self.maker.told()) | dict(
+            schedule=asdict(self.schedule), operating_point=asdict(point)
+        )
         digest = self._save_encoder() if self.schedule.encoder_rate else self.encoder.digest
         config = Reranker(classifier=self.config, encoder=digest)
-        checkpoint.save(self.out / FILE, config, moved, provenance=provenance | dict(torch=torch.__version__))
+        checkpoint.save(self.out / FILE, config, moved, provenance=told)
 
     def _save_encoder(self) -> str:
         """The encoder that learned along, its contrast network as it was; its digest."""
@@ -293,9 +282,6 @@ class _Run:
         run = dict(started_from=began.digest, history=self.history, schedule=asdict(self.schedule))
         provenance = began.provenance | dict(end_to_end=run)
         return checkpoint.save(self.out / ENCODER_FILE, self.encoder.system, network, provenance=provenance)
-
-    def _settings(self) -> dict[str, Any]:
-        return {"encoder": self.encoder.digest, "schedule": asdict(self.schedule), "classifier": asdict(self.config)}
 
 
 def _own(encoder: Encoder) -> Encoder:

@@ -21,11 +21,12 @@ from encoder import checkpoint
 from encoder.checkpoint import CheckpointError
 from encoder.contrast import SCALE
 from encoder.encode import Encoder
-from encoder.training import augment, state
+from encoder.training import augment
 from encoder.training.augment import Views
 from encoder.training.contrast import PAIRING, TEMPO_STEP, lowered, may_be_alike, played_back
 from encoder.training.makers import pairs_of
 from encoder.training.pairs import PairBatch, PairMaker
+from encoder.training.run import Run, mixed
 from encoder.training.schedule import Schedule, diverged, rate, refuse_unread
 from encoder.training.stem_cache import StemCache
 from reranker.verify import KINDS, TrainedVerifier, Verifier, VerifierConfig
@@ -82,16 +83,12 @@ def train(
     the state kept in `out`; one of other settings is refused. ValueError where the encoder has no contrast features
     or a value of the schedule is not read, CheckpointError where `start` is no verifier of as many semitones.
     """
-    refuse_unread(schedule, SCHEDULE, ("patience", "lanes", "precision", "portion", "temperature"))
-    run = _Run(cache, encoder, Path(out), schedule, torch.device(device), start)
-    if resume:
-        run.restore()
-    while run.epoch < schedule.epochs:
-        yield run.advance()
+    refuse_unread(schedule, SCHEDULE, ("lanes", "precision", "portion", "temperature"))
+    yield from _Run(cache, encoder, out, schedule, device, start).records(resume=resume)
 
 
-class _Run:
-    """Network, optimiser and data of one training run, and where it stands."""
+class _Run(Run):
+    """Network, optimiser and data of one training."""
 
     def __init__(
         self,
@@ -99,26 +96,26 @@ class _Run:
         encoder: Encoder,
         out: Path,
         schedule: Schedule,
-        device: torch.device,
+        device: str | torch.device,
         start: Path | None = None,
     ) -> None:
+        super().__init__(out, schedule, device)
         if encoder.system.contrast is None:
             raise ValueError(f"system {encoder.system.name} has no contrast network; train one by asid train contrast")
-        self.encoder, self.schedule, self.out, self.device = encoder, schedule, out, device
+        self.encoder = encoder
         with torch.random.fork_rng():
             torch.manual_seed(schedule.seed)
             self.config = VerifierConfig(semitones=encoder.contrast[1])
-            self.network = Verifier(self.config).to(device)
+            self.network = Verifier(self.config).to(self.device)
         self.origin = self._begin(start) if start else None
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
         grid, contrast = encoder.system.grid, encoder.network.contrast.contrast
         self.frames = round(grid.frames / contrast.pool * _COMPARED)
-        self.front_end = encoder.system.spectra().to(device)
+        self.front_end = encoder.system.spectra().to(self.device)
         how = dict(cache=cache, system=encoder.system, pairing=PAIRING)
         self.maker = pairs_of(**how, split="train", seed=schedule.seed + 2_000_000)
         unseen = pairs_of(**how, split="validation", seed=_VALIDATION_SEED)
         self.unseen = list(self._unseen(unseen))
-        self.epoch, self.best, self.history = 0, -1.0, []
 
     def _begin(self, start: Path) -> str:
         """Take the weights of that verifier; its digest."""
@@ -131,16 +128,16 @@ class _Run:
     def advance(self) -> VerifierEpoch:
         """One epoch: train, validate, keep."""
         began = time.perf_counter()
-        first = self.epoch * self.schedule.steps
-        losses = [self._step(step, laid) for step, laid in self._laid(first)]
+        first, end = (n * self.schedule.steps for n in (self.epoch, self.epoch + 1))
+        losses = [self._step(step, laid) for step, laid in self._laid(first, end)]
         seconds = time.perf_counter() - began
         auroc, over = self._judged()
         likeness_auroc, likeness_first = _judged(torch.cat([laid.cosines for laid in self.unseen], dim=1).cpu().numpy())
         record = VerifierEpoch(
             epoch=self.epoch + 1,
-            pairs=(first + len(losses)) * self.schedule.batch,
+            pairs=end * self.schedule.batch,
             loss=float(np.mean(losses)),
-            learning_rate=rate(self.schedule, first + len(losses) - 1),
+            learning_rate=rate(self.schedule, end - 1),
             auroc=auroc,
             first=over,
             likeness_auroc=likeness_auroc,
@@ -149,27 +146,25 @@ class _Run:
             pairs_per_second=len(losses) * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
         )
-        self._keep(record)
+        self.keep(record, auroc)
         return record
 
-    def restore(self) -> None:
-        """Continue from the kept state, if there is one."""
-        kept = state.load(self.out, self._settings(), self.device)
-        if kept is None:
-            return
-        self.network.load_state_dict(kept["network"])
-        self.optimiser.load_state_dict(kept["optimiser"])
-        self.epoch, self.best, self.history = kept["epoch"], kept["best"], kept["history"]
+    def parts(self) -> dict[str, Any]:
+        return dict(network=self.network, optimiser=self.optimiser)
 
-    def _laid(self, first: int) -> Iterator[tuple[int, Laid]]:
-        """The steps of an epoch with their pairs; its first batch is made anew where an epoch begins within it."""
-        mixes, end = PAIRING.mixes, first + self.schedule.steps
-        numbers = first // mixes, -(-end // mixes) - first // mixes
-        for number, batch in state.ahead(lambda n: self.maker.batch(n, self.schedule.batch), *numbers):
-            steps = range(max(number * mixes, first), min((number + 1) * mixes, end))
-            part = slice(steps.start - number * mixes, steps.stop - number * mixes)
-            for step, views in zip(steps, augment.every(batch, self.front_end, self.encoder.system.grid, part=part)):
-                yield step, self._pairs(batch, views, np.random.default_rng([self.schedule.seed, step]))
+    def settings(self) -> dict[str, Any]:
+        schedule = asdict(replace(self.schedule, epochs=1, patience=1))
+        return {"encoder": self.encoder.digest, "schedule": schedule, "started_from": self.origin}
+
+    def save(self) -> None:
+        config = TrainedVerifier(verifier=self.config, contrast=self.encoder.contrast_digest)
+        told = self.provenance(**self.maker.told()) | dict(encoder=self.encoder.digest, started_from=self.origin)
+        checkpoint.save(self.out / FILE, config, self.network, provenance=told)
+
+    def _laid(self, first: int, end: int) -> Iterator[tuple[int, Laid]]:
+        """The steps from `first` to before `end` with their pairs."""
+        for step, batch, views in mixed(self.maker, self.schedule.batch, self.front_end, first, end):
+            yield step, self._pairs(batch, views, np.random.default_rng([self.schedule.seed, step]))
 
     def _unseen(self, maker: PairMaker) -> Iterator[Laid]:
         size = self.schedule.batch
@@ -242,27 +237,6 @@ class _Run:
         self.network.eval()
         odds = [torch.stack([self.network(q, r).mean(1) for q, r in zip(*laid[:2])]) for laid in self.unseen]
         return _judged(torch.cat(odds, dim=1).cpu().numpy())
-
-    def _settings(self) -> dict[str, Any]:
-        """What must be the same on resumption."""
-        schedule = asdict(replace(self.schedule, epochs=1))
-        return {"encoder": self.encoder.digest, "schedule": schedule, "started_from": self.origin}
-
-    def _keep(self, record: VerifierEpoch) -> None:
-        self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
-        if record.best:
-            self.best = record.auroc
-            config = TrainedVerifier(verifier=self.config, contrast=self.encoder.contrast_digest)
-            checkpoint.save(self.out / FILE, config, self.network, provenance=self._provenance())
-        kept = dict(epoch=self.epoch, best=self.best, history=self.history)
-        kept |= dict(network=self.network.state_dict(), optimiser=self.optimiser.state_dict())
-        state.save(self.out, self._settings(), kept)
-
-    def _provenance(self) -> dict[str, Any]:
-        hours = sum(t.length for t in self.maker.tracks) / self.encoder.system.grid.sample_rate / 3600
-        data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
-        run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
-        return run | dict(torch=torch.__version__, encoder=self.encoder.digest, started_from=self.origin)
 
 
 def _shifted(features: Tensor, semitones: int) -> Tensor:

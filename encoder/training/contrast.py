@@ -7,7 +7,6 @@ has to be nearer to its own piece of the reference than to those of all other tr
 other transpositions. Nothing but the contrast network is trained; what the encoder makes of segments stays as it is.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,15 +22,15 @@ from encoder import checkpoint
 from encoder.checkpoint import Checkpoint, CheckpointError
 from encoder.contrast_network import ContrastNetwork, LearnedContrast
 from encoder.systems import KINDS, SYSTEMS, System
-from encoder.training import augment, losses, state
+from encoder.training import augment, losses
 from encoder.training.augment import Views
 from encoder.training.makers import pairs_of
 from encoder.training.pairing import Pairing
 from encoder.training.pairs import PairBatch
+from encoder.training.run import Run, mixed
 from encoder.training.schedule import Schedule, diverged, rate, refuse_unread
 from encoder.training.stem_cache import StemCache
 
-log = logging.getLogger(__name__)
 FILE = "encoder.safetensors"
 TEMPO_STEP = 0.06  # of the logarithm, as in reranker.correlate.Correlation
 _VALIDATION_SEED = 7_000_000
@@ -92,87 +91,75 @@ def train(
     where the system's front end is not LogFrequency, ValueError for values of the schedule that are not read.
     """
     refuse_unread(schedule, SCHEDULE, ("chunk", "portion"))
-    run = _Run(cache, encoder, Path(out), schedule, torch.device(device))
-    if resume:
-        run.restore()
-    while run.epoch < schedule.epochs and run.stale < schedule.patience:
-        yield run.advance()
+    yield from _Run(cache, encoder, out, schedule, device).records(resume=resume)
 
 
-class _Run:
-    """Network, optimiser and data of one training run, and where it stands."""
+class _Run(Run):
+    """Network, optimiser and data of one training."""
 
-    def __init__(self, cache: StemCache, encoder: Path, out: Path, schedule: Schedule, device: torch.device) -> None:
+    def __init__(
+        self, cache: StemCache, encoder: Path, out: Path, schedule: Schedule, device: str | torch.device
+    ) -> None:
+        super().__init__(out, schedule, device)
         self.loaded = checkpoint.load(encoder, *KINDS)
-        self.schedule, self.out, self.device = schedule, out, device
         with torch.random.fork_rng():
             torch.manual_seed(schedule.seed)
             self.system, self.whole = _with_contrast(self.loaded, encoder)
-        self.whole.to(device)
+        self.whole.to(self.device)
         self.network: ContrastNetwork = self.whole.contrast
         self.network.to(memory_format=torch.channels_last)
-        self.inverse_temperature = nn.Parameter(torch.tensor(1 / self._temperature(), device=device).log())
-        self.optimiser = torch.optim.AdamW(
-            [*self.network.parameters(), self.inverse_temperature], lr=schedule.learning_rate, weight_decay=1e-3
-        )
+        self.scale = nn.ParameterDict({"logarithm": torch.tensor(1 / self._temperature()).log()}).to(self.device)
+        learning = [*self.network.parameters(), *self.scale.parameters()]
+        self.optimiser = torch.optim.AdamW(learning, lr=schedule.learning_rate, weight_decay=1e-3)
         grid = self.system.grid
         self.piece = int(grid.frames // self.network.contrast.pool * _COMPARED) // _PIECES  # frames of features
         self.maker = pairs_of(cache, self.system, split="train", seed=schedule.seed, pairing=PAIRING)
-        self.front_end = self.system.spectra().to(device)
+        self.front_end = self.system.spectra().to(self.device)
         held_out = dict(split="validation", seed=_VALIDATION_SEED)
         unseen = pairs_of(cache, self.system, **held_out, pairing=PAIRING.unseen)
         batch = unseen.batch(0, schedule.validation_pairs)
         self.unseen = batch, augment.views(batch, self.front_end, grid)
-        self.epoch, self.stale, self.best, self.history = 0, 0, -1.0, []
         self.before = self._validate()
 
     def advance(self) -> Epoch:
         """One epoch: train, validate, keep."""
         began = time.perf_counter()
-        first = self.epoch * self.schedule.steps
-        losses = [self._step(step, batch, views) for step, batch, views in self._views(first)]
+        first, end = (n * self.schedule.steps for n in (self.epoch, self.epoch + 1))
+        steps = mixed(self.maker, self.schedule.batch, self.front_end, first, end)
+        losses = [self._step(step, batch, views) for step, batch, views in steps]
         seconds = time.perf_counter() - began
         hits = self._validate()
         record = Epoch(
             epoch=self.epoch + 1,
-            pairs=(first + len(losses)) * self.schedule.batch,
+            pairs=end * self.schedule.batch,
             loss=float(np.mean(losses)),
-            learning_rate=rate(self.schedule, first + len(losses) - 1),
+            learning_rate=rate(self.schedule, end - 1),
             hit_rate_1=hits,
             before=self.before,
             best=hits > self.best,
             pairs_per_second=len(losses) * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
         )
-        self._keep(record)
+        self.keep(record, hits)
         return record
 
-    def restore(self) -> None:
-        """Continue from the kept state, if there is one."""
-        kept = state.load(self.out, self._config(), self.device)
-        if kept is None:
-            return
-        self.network.load_state_dict(kept["network"])
-        self.optimiser.load_state_dict(kept["optimiser"])
-        self.inverse_temperature.data.copy_(kept["inverse_temperature"])
-        self.epoch, self.stale, self.best, self.history = (kept[k] for k in ("epoch", "stale", "best", "history"))
-        self.before = kept["before"]
-        log.info("resumed after epoch %d", self.epoch)
+    def parts(self) -> dict[str, Any]:
+        return dict(network=self.network, scale=self.scale, optimiser=self.optimiser)
+
+    def settings(self) -> dict[str, Any]:
+        schedule = replace(self.schedule, epochs=1, patience=1)
+        return {"encoder": self.loaded.digest, "schedule": asdict(schedule), "pairing": asdict(PAIRING)}
+
+    def save(self) -> None:
+        self._fit_bytes()
+        run = dict(started_from=self.loaded.digest, temperature=1 / self.scale["logarithm"].exp().item())
+        told = self.loaded.provenance | dict(contrast=self.provenance(**self.maker.told()) | run)
+        checkpoint.save(self.out / FILE, self.system, self.whole, provenance=told)
 
     def _temperature(self) -> float:
         """To begin with: what the weights were left at, or sharper; a softer one undoes what they have learned."""
         learned = self.loaded.provenance.get("contrast", {}).get("temperature", self.schedule.temperature)
         return min(learned, self.schedule.temperature)
-
-    def _views(self, first: int) -> Iterator[tuple[int, PairBatch, Views]]:
-        """The steps of an epoch with their pairs; its first batch is made anew where an epoch begins within it."""
-        mixes, end = PAIRING.mixes, first + self.schedule.steps
-        numbers = first // mixes, -(-end // mixes) - first // mixes
-        for number, batch in state.ahead(lambda n: self.maker.batch(n, self.schedule.batch), *numbers):
-            steps = range(max(number * mixes, first), min((number + 1) * mixes, end))
-            part = slice(steps.start - number * mixes, steps.stop - number * mixes)
-            for step, views in zip(steps, augment.every(batch, self.front_end, self.system.grid, part=part)):
-                yield step, batch, views
 
     def _step(self, step: int, batch: PairBatch, views: Views) -> float:
         rng = np.random.default_rng([self.schedule.seed, step])
@@ -223,7 +210,7 @@ class _Run:
         alike = _pieces_alike(views)
         right = torch.arange(len(references), device=references.device)
         with torch.autocast(references.device.type, enabled=False):
-            cosines = references @ torch.cat(queries).T * self.inverse_temperature.exp().clamp(max=100)
+            cosines = references @ torch.cat(queries).T * self.scale["logarithm"].exp().clamp(max=100)
         first = alike.clone()
         first[right, right] = False
         masked = cosines.masked_fill(torch.cat([first] + [alike] * (len(queries) - 1), dim=1), -torch.inf)
@@ -244,36 +231,12 @@ class _Run:
         others = cosines.masked_fill(_pieces_alike(views).T, -torch.inf)
         return (others < right).all(1).float().mean().item()
 
-    def _config(self) -> dict[str, Any]:
-        """What must be the same on resumption."""
-        schedule = replace(self.schedule, epochs=1, patience=1)
-        return {"encoder": self.loaded.digest, "schedule": asdict(schedule), "pairing": asdict(PAIRING)}
-
-    def _keep(self, record: Epoch) -> None:
-        self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
-        self.stale = 0 if record.best else self.stale + 1
-        if record.best:
-            self.best = record.hit_rate_1
-            self._fit_bytes()
-            checkpoint.save(self.out / FILE, self.system, self.whole, provenance=self._provenance())
-        kept = dict(epoch=self.epoch, stale=self.stale, best=self.best, history=self.history, before=self.before)
-        kept |= dict(network=self.network.state_dict(), optimiser=self.optimiser.state_dict())
-        state.save(self.out, self._config(), kept | dict(inverse_temperature=self.inverse_temperature.detach()))
-
     @torch.inference_mode()
     def _fit_bytes(self) -> None:
         """Scale the features so that bytes hold nearly all of those of the reference views."""
         self.network.eval()
         values = self.network(self.unseen[1].references).flatten().cpu().numpy()
         self.network.scale.fill_(255 / max(float(np.quantile(values, _LOUDEST)), 1e-6))
-
-    def _provenance(self) -> dict[str, Any]:
-        hours = sum(t.length for t in self.maker.tracks) / self.system.grid.sample_rate / 3600
-        data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
-        run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
-        temperature = 1 / self.inverse_temperature.exp().item()
-        run |= dict(torch=torch.__version__, started_from=self.loaded.digest, temperature=temperature)
-        return self.loaded.provenance | dict(contrast=run)
 
 
 def _with_contrast(loaded: Checkpoint, path: Path) -> tuple[System, nn.Module]:

@@ -96,6 +96,11 @@ class PairMaker:
         weights = np.sqrt(np.clip(seconds, 2, 120)) * np.array([1 + (len(t.stems) > 1) for t in self.tracks])
         self.weights = weights / weights.sum()
 
+    def told(self) -> dict[str, float]:
+        """What is learned from, for a checkpoint."""
+        hours = sum(t.length for t in self.tracks) / self.grid.sample_rate / 3600
+        return dict(tracks=len(self.tracks), hours=round(hours, 2))
+
     def batch(self, number: int, size: int, *, step: int | None = None) -> PairBatch:
         """Batch `number` of this maker's seed, of `size` pairs.
 

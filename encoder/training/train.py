@@ -6,10 +6,9 @@ killed and resumed ends where an uninterrupted one does. Validation is mixed as 
 curriculum.
 """
 
-import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from torch import Tensor, nn
 
 from encoder import checkpoint
 from encoder.systems import KINDS, System
-from encoder.training import augment, losses, state
+from encoder.training import augment, losses
 from encoder.training.makers import pairs_of
+from encoder.training.run import Run, mixed
 from encoder.training.schedule import Schedule, diverged, rate
 from encoder.training.stem_cache import StemCache
 
-log = logging.getLogger(__name__)
 FILE = "encoder.safetensors"
 _VALIDATION_SEED = 7_000_000  # far from any training seed; fixed, so that runs compare
 
@@ -61,34 +60,32 @@ def train(
         raise ValueError(
             f"system {system.name} does not learn from pairs of stems; use `asid train versions` or `asid train sounds`"
         )
-    run = _Run(cache, system, Path(out), torch.device(device))
+    run = _Run(cache, system, out, device)
     if start is not None:
         run.begin_with(start)
-    if resume:
-        run.restore()
-    while run.epoch < system.schedule.epochs and run.stale < system.schedule.patience:
-        yield run.advance()
+    yield from run.records(resume=resume)
 
 
-class _Run:
-    """Network, optimiser and data of one training run, and where it stands."""
+class _Run(Run):
+    """Network, optimiser and data of one training."""
 
-    def __init__(self, cache: StemCache, system: System, out: Path, device: torch.device) -> None:
-        self.system, self.schedule, self.out, self.device = system, system.schedule, out, device
+    def __init__(self, cache: StemCache, system: System, out: Path, device: str | torch.device) -> None:
+        super().__init__(out, system.schedule, device)
+        self.system = system
         self.maker = pairs_of(cache, system, split="train", seed=self.schedule.seed)
         held_out = dict(split="validation", seed=_VALIDATION_SEED)
         unseen = pairs_of(cache, system, **held_out, pairing=system.pairing.unseen)
-        self.front_end = system.spectra().to(device)
+        self.front_end = system.spectra().to(self.device)
         self.validation = augment.views(
             unseen.batch(0, self.schedule.validation_pairs), self.front_end, self.system.grid
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.schedule.seed)
-            self.network = system.build().to(device)
-            self.head = self._head().to(device)  # of a loss that has weights of its own
+            self.network = system.build().to(self.device)
+            self.head = self._head().to(self.device)  # of a loss that has weights of its own
         self.trained = [*self.network.parameters(), *self.head.parameters()]
         self.optimiser = torch.optim.Adam(self.trained, lr=self.schedule.learning_rate)
-        self.epoch, self.stale, self.best, self.history, self.origin = 0, 0, -1.0, [], None
+        self.origin = None
         self._half = self.schedule.batch // 2
 
     def begin_with(self, path: Path) -> None:
@@ -105,36 +102,37 @@ class _Run:
     def advance(self) -> Epoch:
         """One epoch: train, validate, keep."""
         began = time.perf_counter()
-        first = self.epoch * self.schedule.steps
+        first, end = (n * self.schedule.steps for n in (self.epoch, self.epoch + 1))
         total = torch.zeros((), device=self.device)
-        for step, views in self._views(first, first + self.schedule.steps):
+        for step, _, views in mixed(self.maker, self.schedule.batch, self.front_end, first, end):
             total += self._step(step, views)
         seconds = time.perf_counter() - began
         hits = retrieval(self.network, self.validation)
         record = Epoch(
             epoch=self.epoch + 1,
-            pairs=(first + self.schedule.steps) * self.schedule.batch,
+            pairs=end * self.schedule.batch,
             loss=total.item() / self.schedule.steps,
-            learning_rate=rate(self.schedule, first + self.schedule.steps - 1),
+            learning_rate=rate(self.schedule, end - 1),
             hit_rate_1=hits[0],
             hit_rate_10=hits[1],
             best=sum(hits) > self.best,
             pairs_per_second=self.schedule.steps * self.schedule.batch / seconds,
             seconds=time.perf_counter() - began,
         )
-        self._keep(record)
+        self.keep(record, sum(hits))
         return record
 
-    def restore(self) -> None:
-        """Continue from the kept state, if there is one."""
-        kept = state.load(self.out, self._config(), self.device)
-        if kept is None:
-            return
-        self.network.load_state_dict(kept["network"])
-        self.head.load_state_dict(kept.get("head", {}))
-        self.optimiser.load_state_dict(kept["optimiser"])
-        self.epoch, self.stale, self.best, self.history = (kept[k] for k in ("epoch", "stale", "best", "history"))
-        log.info("resumed after epoch %d", self.epoch)
+    def parts(self) -> dict[str, Any]:
+        return dict(network=self.network, head=self.head, optimiser=self.optimiser)
+
+    def settings(self) -> dict[str, Any]:
+        system = checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
+        return system | {"started_from": self.origin and self.origin["digest"]}
+
+    def save(self) -> None:
+        contrast = {"contrast": self.origin["contrast"]} if self.origin and "contrast" in self.origin else {}
+        told = self.provenance(**self.maker.told()) | contrast | dict(started_from=self.origin)
+        checkpoint.save(self.out / FILE, self.system, self.network, provenance=told)
 
     def _step(self, step: int, views: augment.Views) -> Tensor:
         for group in self.optimiser.param_groups:
@@ -172,50 +170,11 @@ class _Run:
         shown = dict(moments=views.moments, covers=views.covers)
         return losses.nt_xent(references, queries, views.tracks, temperature=self.schedule.temperature, **shown)
 
-    def _views(self, first: int, end: int) -> Iterator[tuple[int, augment.Views]]:
-        """Every step from `first` to before `end` with its views; step n is mix n % mixes of batch n // mixes.
-
-        A batch whose steps lie in two epochs is made in both, so that an epoch is the same after a resumption.
-        """
-        mixes = self.system.pairing.mixes
-
-        def make(number: int) -> list[tuple[int, augment.Views]]:
-            batch = self.maker.batch(number, self.schedule.batch, step=number * mixes)
-            steps = range(max(number * mixes, first), min((number + 1) * mixes, end))
-            part = slice(steps.start - number * mixes, steps.stop - number * mixes)
-            return list(zip(steps, augment.every(batch, self.front_end, self.system.grid, part=part), strict=True))
-
-        for _, made in state.ahead(make, first // mixes, -(-end // mixes) - first // mixes):
-            yield from made
-
     def _head(self) -> nn.Module:
         if self.system.objective is None:
             return nn.Identity()
         dimensions = self.system.network.dimensions
         return self.system.objective.head(dimensions=dimensions, classes=len(self.maker.tracks))
-
-    def _config(self) -> dict[str, Any]:
-        """What must be the same on resumption: all but when to stop (a run may be prolonged or cut short)."""
-        system = checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
-        return system | {"started_from": self.origin and self.origin["digest"]}
-
-    def _keep(self, record: Epoch) -> None:
-        self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
-        self.stale = 0 if record.best else self.stale + 1
-        if record.best:
-            self.best = record.hit_rate_1 + record.hit_rate_10
-            checkpoint.save(self.out / FILE, self.system, self.network, provenance=self._provenance())
-        kept = dict(epoch=self.epoch, stale=self.stale, best=self.best, history=self.history)
-        kept |= dict(network=self.network.state_dict(), optimiser=self.optimiser.state_dict())
-        kept |= dict(head=self.head.state_dict())
-        state.save(self.out, self._config(), kept)
-
-    def _provenance(self) -> dict[str, Any]:
-        hours = sum(t.length for t in self.maker.tracks) / self.system.grid.sample_rate / 3600
-        data = dict(tracks=len(self.maker.tracks), hours=round(hours, 2))
-        run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
-        contrast = {"contrast": self.origin["contrast"]} if self.origin and "contrast" in self.origin else {}
-        return run | contrast | dict(torch=torch.__version__, started_from=self.origin)
 
 
 @torch.inference_mode()

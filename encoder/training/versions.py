@@ -5,10 +5,9 @@ that was killed and resumed ends where an uninterrupted one does. The rate falls
 and training ends when it has fallen far enough.
 """
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from torch import Tensor, nn
 from encoder import checkpoint, reductions
 from encoder.systems import System
 from encoder.training import losses, state, version_augment, version_set
+from encoder.training.run import Run
 from encoder.training.schedule import diverged
 from encoder.training.version_batches import BatchMaker, SpectraCache, VersionBatch
 from encoder.training.version_loss import version_loss
 from encoder.training.version_schedule import VersionSchedule
 from encoder.training.version_set import Version
 
-log = logging.getLogger(__name__)
 FILE = "encoder.safetensors"
 _PART = 64  # shingles in memory at a time while validating
 
@@ -53,31 +52,31 @@ def train(
     """
     if not isinstance(system.schedule, VersionSchedule):
         raise ValueError(f"system {system.name} is not trained on versions; use `asid train encoder`")
-    run = _Run(versions, system, Path(out), torch.device(device))
-    if resume:
-        run.restore()
-    while run.epoch < system.schedule.epochs and run.learning_rate >= system.schedule.final_rate:
-        yield run.advance()
+    yield from _Run(versions, system, out, device).records(resume=resume)
 
 
-class _Run:
-    """Network, optimiser and data of one training run, and where it stands."""
+class _Run(Run):
+    """Network, optimiser and data of one training."""
 
-    def __init__(self, versions: Sequence[Version], system: System, out: Path, device: torch.device) -> None:
-        self.system, self.schedule, self.out, self.device = system, system.schedule, out, device
+    def __init__(self, versions: Sequence[Version], system: System, out: Path, device: str | torch.device) -> None:
+        super().__init__(out, system.schedule, device)
+        self.system = system
         learning, unseen = (version_set.of_split(versions, split) for split in ("train", "validation"))
         version_set.require_apart(learning, [v for v in versions if v.split != "train"])
         version_set.require_files([*learning, *unseen])
-        spectra = SpectraCache(out / "spectra", system.spectra().to(device))
+        spectra = SpectraCache(self.out / "spectra", system.spectra().to(self.device))
         self.maker = BatchMaker(learning, spectra, system.grid, self.schedule)
         self.validation = BatchMaker(unseen, spectra, system.grid, self.schedule).first_blocks()
         with torch.random.fork_rng():
             torch.manual_seed(self.schedule.seed)
-            self.network = system.build().to(device)
+            self.network = system.build().to(self.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.schedule.learning_rate)
         plateau = dict(mode="max", factor=self.schedule.factor, patience=self.schedule.patience)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, **plateau)
-        self.epoch, self.best, self.history = 0, -1.0, []
+
+    @property
+    def goes_on(self) -> bool:
+        return self.epoch < self.schedule.epochs and self.learning_rate >= self.schedule.final_rate
 
     @property
     def learning_rate(self) -> float:
@@ -104,18 +103,18 @@ class _Run:
             shingles_per_second=steps * batch.spectra.shape[:2].numel() / seconds,
             seconds=time.perf_counter() - began,
         )
-        self._keep(record)
+        self.keep(record, found)
         return record
 
-    def restore(self) -> None:
-        """Continue from the kept state, if there is one."""
-        kept = state.load(self.out, self._config(), self.device)
-        if kept is None:
-            return
-        for name in ("network", "optimiser", "plateau"):
-            getattr(self, name).load_state_dict(kept[name])
-        self.epoch, self.best, self.history = (kept[name] for name in ("epoch", "best", "history"))
-        log.info("resumed after epoch %d", self.epoch)
+    def parts(self) -> dict[str, Any]:
+        return dict(network=self.network, optimiser=self.optimiser, plateau=self.plateau)
+
+    def settings(self) -> dict[str, Any]:
+        return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1)))
+
+    def save(self) -> None:
+        told = self.provenance(tracks=len(self.maker.versions), works=len(self.maker.works))
+        checkpoint.save(self.out / FILE, self.system, self.network, provenance=told)
 
     def _step(self, step: int, batch: VersionBatch) -> Tensor:
         generator = torch.Generator().manual_seed(hash((self.schedule.seed, step, 33)) % 2**31)
@@ -139,24 +138,6 @@ class _Run:
             raise diverged(terms.tolist(), f"at step {step}")
         self.optimiser.step()
         return terms
-
-    def _config(self) -> dict[str, Any]:
-        """What must be the same on resumption: all but when to stop."""
-        return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1)))
-
-    def _keep(self, record: VersionEpoch) -> None:
-        self.epoch, self.history = record.epoch, [*self.history, asdict(record)]
-        if record.best:
-            self.best = record.average_precision
-            checkpoint.save(self.out / FILE, self.system, self.network, provenance=self._provenance())
-        kept = dict(epoch=self.epoch, best=self.best, history=self.history)
-        kept |= {name: getattr(self, name).state_dict() for name in ("network", "optimiser", "plateau")}
-        state.save(self.out, self._config(), kept)
-
-    def _provenance(self) -> dict[str, Any]:
-        data = dict(tracks=len(self.maker.versions), works=len(self.maker.works))
-        run = dict(history=self.history, data=data, seed=self.schedule.seed, device=str(self.device))
-        return run | dict(torch=torch.__version__)
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ from encoder import checkpoint
 from encoder.encode import Encoder
 from encoder.systems import KINDS
 from encoder.training import augment, state, train
+from encoder.training.run import mixed
 from encoder.training.schedule import Schedule, rate
 
 KILLED = """if True:
@@ -101,7 +102,8 @@ def test_steps_are_the_mixes_of_the_batches_whatever_the_epoch(cache, system, ch
     run, made = train._Run(cache, other, tmp_path, torch.device("cpu")), []
     batch = run.maker.batch
     run.maker.batch = lambda number, size, *, step: made.append((number, step)) or batch(number, size, step=step)
-    through, first, second = (dict(run._views(*span)) for span in ((0, 8), (0, 4), (4, 8)))
+    spans = (mixed(run.maker, run.schedule.batch, run.front_end, *span) for span in ((0, 8), (0, 4), (4, 8)))
+    through, first, second = ({step: views for step, _, views in span} for span in spans)
     # Steps 0 to 7 are batches 0, 1, 2; steps 0 to 3 batches 0 and 1, steps 4 to 7 batches 1 and 2.
     assert made == [(0, 0), (1, 3), (2, 6), (0, 0), (1, 3), (1, 3), (2, 6)]
     assert (list(through), list(first), list(second)) == (list(range(8)), [0, 1, 2, 3], [4, 5, 6, 7])
@@ -210,7 +212,7 @@ def test_side_by_side_the_shares_of_a_batch_give_the_same_steps(cache, system, c
 def test_no_norm_sees_both_sides_of_a_pair(cache, system, changed, tmp_path, sizes):
     run = train._Run(cache, changed(system, schedule=sizes), tmp_path, torch.device("cpu"))
     pairs, seen, forward = run.schedule.batch, [], run.network.forward
-    views = next(views for _, views in run._views(0, 1))
+    _, _, views = next(mixed(run.maker, pairs, run.front_end, 0, 1))
     numbers = torch.arange(2.0 * pairs).view(2, pairs, 1, 1)
     marked = views._replace(references=views.references * 0 + numbers[0], queries=views.queries * 0 + numbers[1])
     run.network.forward = lambda spectra: seen.append(spectra[:, 0, 0].long() % pairs) or forward(spectra)

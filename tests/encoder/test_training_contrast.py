@@ -15,6 +15,7 @@ from encoder.spectrogram import LogFrequency
 from encoder.systems import ASID, KINDS, PUBLISHED
 from encoder.training import contrast, train
 from encoder.training.augment import Views
+from encoder.training.run import mixed
 from encoder.training.schedule import Schedule
 
 SHORT = Schedule(epochs=2, steps=3, batch=8, learning_rate=5e-3, warmup=1, validation_pairs=12)
@@ -72,7 +73,7 @@ def test_what_was_trained_goes_on_at_the_temperature_it_had_learned(trained, cac
     for asked, begun in ((1.0, learned), (0.01, 0.01)):  # softer; sharper
         schedule = replace(SHORT, temperature=asked)
         run = contrast._Run(cache, trained[1] / contrast.FILE, tmp_path, schedule, torch.device("cpu"))
-        assert 1 / run.inverse_temperature.exp().item() == pytest.approx(begun)
+        assert 1 / run.scale["logarithm"].exp().item() == pytest.approx(begun)
 
 
 def test_an_encoder_that_is_trained_on_keeps_its_contrast_network_and_what_is_told_of_it(trained, cache, tmp_path):
@@ -115,7 +116,7 @@ def test_shares_side_by_side_give_the_same_gradients(cache, saved, tmp_path):
     for run in runs:
         torch.nn.init.normal_(run.network.last.weight, std=0.3, generator=torch.Generator().manual_seed(8))
         run.network.eval()  # norms of a portion are of other pairs with two lanes
-        step, batch, views = next(run._views(0))
+        step, batch, views = next(mixed(run.maker, SHORT.batch, run.front_end, 0, 1))
         run.network.train = lambda mode=True: None
         run._step(step, batch, views)
     first, second = (run.network.first.weight.grad for run in runs)
@@ -167,7 +168,7 @@ def test_the_loss_leaves_out_what_may_show_the_same():
     made = torch.from_numpy(random.normal(size=(3, 2 * pairs, 6))).float()
     references, right, wrong = torch.nn.functional.normalize(made, dim=2)
     run = contrast._Run.__new__(contrast._Run)
-    run.inverse_temperature = torch.tensor(3.0).log()
+    run.scale = {"logarithm": torch.tensor(3.0).log()}
     found = run._loss(references, [right, wrong], views).item()
 
     def alike(reference, query):  # pieces 2 n and 2 n + 1 are of pair n
