@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import milvus_server
 from benchmarks.scale import LIMIT, NOISY, QUERY_SEGMENTS, SHAPES, Grown, timed
 from benchmarks.walks import SEGMENTS, noisy, walks
+from store.identity import Identity
 from store.references import References
 
 _TRACKS_A_MINUTE = 1200  # more than any machine stores: files to plan
@@ -82,7 +83,7 @@ def ask(number: int, data: str, uri: str, digest: str, ends: float, results) -> 
     random, tracks, answers = np.random.default_rng(number), walks(), []
     known = [next(tracks) for _ in range(_KNOWN_TRACKS)]
     references = References.open(
-        data, digest=digest, **SHAPES, milvus_uri=uri, alias=f"scale_{digest}", read_only=True, verify=False
+        data, Identity(digest=digest, **SHAPES), milvus_uri=uri, alias=f"scale_{digest}", read_only=True, verify=False
     )
     with references:
         while time.time() < ends:

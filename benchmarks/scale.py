@@ -33,6 +33,7 @@ from benchmarks.walks import DIMENSIONS, SEGMENTS, Tracks, noisy, tiled, walks
 from encoder.encoding import Encoding
 from store.candidates import Candidates
 from store.fingerprints import Fingerprints, IndexSettings
+from store.identity import Identity
 from store.references import References
 from store.rescore import rescore
 from store.segment_ids import segment_id
@@ -96,7 +97,7 @@ class Grown:
         for file in files:
             file.write_text(file.name)
         where = {"milvus_uri": uri, "alias": f"scale_{digest}", "index": index}
-        references = References.open(folder / "server", digest=digest, **SHAPES, **where)
+        references = References.open(folder / "server", Identity(digest=digest, **SHAPES), **where)
         lite = Fingerprints.open(str(folder / "lite.db"), references.identity, catalogue="lite")
         vectors = np.empty((largest + 100 * SEGMENTS, DIMENSIONS), np.float32)
         return cls(

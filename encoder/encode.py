@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,14 @@ class Encoder:
     @property
     def grid(self) -> SegmentGrid:
         return self.system.grid
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """The digest, and the shapes of all that is kept of it: the fields of store.identity.Identity."""
+        grid, (frames, semitones) = self.grid, self.contrast
+        made = dict(nodes=self.nodes, channels=self.channels, dimensions=self.dimensions)
+        made |= dict(hop=grid.hop, segment_duration=grid.duration, contrast_frames=frames, semitones=semitones)
+        return dict(digest=self.digest) | made
 
     def blocks(self, path: Path) -> Iterator[Encoding]:
         """Consecutive encodings of a file of any length, at least one; raises AudioError."""

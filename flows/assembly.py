@@ -4,7 +4,6 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -52,14 +51,13 @@ def references(
     """
     return References.open(
         settings.data,
-        **_shapes(made_by),
-        contrast=made_by.contrast,
+        Identity(**made_by.shapes),
+        form=node_form(settings, made_by),
         milvus_uri=settings.milvus_uri,
         milvus_token=os.environ.get("ASID_MILVUS_TOKEN", ""),
         ledger_url=settings.ledger_url,
         index=settings.index,
         nodes_url=settings.nodes_url,
-        form=node_form(settings, made_by),
         read_only=read_only,
         verify=verify,
         beside=beside,
@@ -69,15 +67,7 @@ def references(
 
 def identity(settings: Settings, made_by: Encoder) -> Identity:
     """What this encoder would write with these settings."""
-    frames, semitones = made_by.contrast
-    form = node_form(settings, made_by).name
-    return Identity(**_shapes(made_by), contrast_frames=frames, semitones=semitones, node_form=form)
-
-
-def _shapes(made_by: Encoder) -> dict[str, Any]:
-    grid = made_by.grid
-    shapes = {"nodes": made_by.nodes, "channels": made_by.channels, "dimensions": made_by.dimensions}
-    return {"digest": made_by.digest, "hop": grid.hop, "segment_duration": grid.duration, **shapes}
+    return Identity(**made_by.shapes, node_form=node_form(settings, made_by).name)
 
 
 def node_form(settings: Settings, made_by: Encoder) -> NodeForm:

@@ -19,21 +19,8 @@ from store.segment_ids import index_of, segment_id, track_of
 class MemoryReferences(References):
     """The same interface and the same write order as ``References``; nothing outlives the object."""
 
-    def __init__(
-        self, *, digest: str, nodes: int, channels: int, dimensions: int, hop: float, segment_duration: float,
-        contrast: tuple[int, int] = (0, 0),
-    ) -> None:  # fmt: skip
-        identity = Identity(
-            digest=digest,
-            nodes=nodes,
-            channels=channels,
-            dimensions=dimensions,
-            hop=hop,
-            segment_duration=segment_duration,
-            contrast_frames=contrast[0],
-            semitones=contrast[1],
-        )
-        catalogue = Catalogue.open("sqlite://", digest)
+    def __init__(self, identity: Identity) -> None:
+        catalogue = Catalogue.open("sqlite://", identity.digest)
         catalogue.adopt(identity)
         super().__init__(
             identity=identity,

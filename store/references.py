@@ -9,6 +9,7 @@ Several processes may add at the same time where Milvus is a server; a claim kee
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -40,13 +41,12 @@ class References(Stored):
 
     @classmethod
     def open(
-        cls, directory: str | Path, *, digest: str, nodes: int, channels: int, dimensions: int, hop: float,
-        segment_duration: float, contrast: tuple[int, int] = (0, 0), milvus_uri: str | None = None,
+        cls, directory: str | Path, identity: Identity, *, form: NodeForm = FULL, milvus_uri: str | None = None,
         milvus_token: str = "", alias: str = "asid", ledger_url: str | None = None,
-        index: IndexSettings | None = None, nodes_url: str | None = None, form: NodeForm = FULL,
+        index: IndexSettings | None = None, nodes_url: str | None = None,
         read_only: bool = False, verify: bool = True, beside: bool = False, alone: bool = False,
     ) -> Self:  # fmt: skip
-        """Open what is kept under ``directory``, creating it unless ``read_only``.
+        """Open what is kept under ``directory`` of the encoder of this ``identity``, creating it unless ``read_only``.
 
         Node matrices may lie in an object store, at ``nodes_url``, in one ``form`` or another. ``beside`` opens what an
         encoder keeps that is not the one in use; ``alone`` keeps other writers out.
@@ -54,17 +54,7 @@ class References(Stored):
         way; IndexIncomplete where ``verify`` finds fewer segments in Milvus than are stored (``rebuild`` mends that);
         FileNotFoundError where ``read_only`` and there is nothing.
         """
-        identity = Identity(
-            digest=digest,
-            nodes=nodes,
-            channels=channels,
-            dimensions=dimensions,
-            hop=hop,
-            segment_duration=segment_duration,
-            contrast_frames=contrast[0],
-            semitones=contrast[1],
-            node_form=form.name,
-        )
+        identity = replace(identity, node_form=form.name)
         directory = Path(directory).absolute()
         if read_only and not (ledger_url or (directory / LEDGER_FILE).exists()):
             raise FileNotFoundError(f"no catalogue in {directory}; run `asid ingest` first")
@@ -73,7 +63,7 @@ class References(Stored):
             if not read_only:
                 parts.enter_context(held(directory, alone=alone))
             url = ledger_url or directory_ledger_url(directory)
-            catalogue = parts.enter_context(closing(Catalogue.open(url, digest)))
+            catalogue = parts.enter_context(closing(Catalogue.open(url, identity.digest)))
             if read_only and catalogue.current() is None:  # whoever only looks binds it to no encoder
                 raise FileNotFoundError(f"the catalogue in {directory} is empty; run `asid ingest` first")
             catalogue.adopt(identity, beside=beside)

@@ -36,6 +36,7 @@ from reranker.rank import Occurrence, Ranking, Scored
 from reranker.search import Searcher
 from store import node_form
 from store.fingerprints import IndexIncomplete
+from store.identity import Identity
 from store.node_form import FULL, NodeForm
 from store.plan import Pending
 from store.references import References
@@ -130,12 +131,8 @@ class Neural:
     # Storing
 
     def _open(self, *, read_only: bool = False) -> References:
-        encoder = self._encoder
-        return References.open(
-            self._folder, digest=encoder.digest, nodes=encoder.nodes, channels=encoder.channels,
-            dimensions=encoder.dimensions, hop=encoder.grid.hop, segment_duration=encoder.grid.duration,
-            contrast=encoder.contrast, form=self._form, read_only=read_only, verify=read_only,
-        )  # fmt: skip
+        identity = Identity(**self._encoder.shapes)
+        return References.open(self._folder, identity, form=self._form, read_only=read_only, verify=read_only)
 
     def _store(self, pending: Pending, stored: References) -> None:
         try:

@@ -21,12 +21,13 @@ from encoder.encoding import Encoding
 from store.catalogue import Catalogue
 from store.claims import Claims
 from store.fingerprints import Fingerprints
+from store.identity import Identity
 from store.nodes import Nodes
 from store.references import References
 from store.segment_ids import segment_id
 
 OWNERS = {owner.__name__: owner for owner in (Catalogue, Claims, Fingerprints, Nodes)}
-SETTINGS = {"digest": "0123456789abcdef", "nodes": 3, "channels": 4, "dimensions": 16, "hop": 0.5}
+SHAPES = {"nodes": 3, "channels": 4, "dimensions": 16, "hop": 0.5, "segment_duration": 4.0}
 CALLS = {  # step -> calls of it that are worth dying at
     "Catalogue.write": [1, 2],
     "Claims.take": [1, 2, 3, 4],
@@ -70,7 +71,7 @@ def block_of(path: Path) -> Encoding:
 
 
 def opened(folder: Path) -> References:
-    return References.open(folder / "data", segment_duration=4.0, **SETTINGS)
+    return References.open(folder / "data", Identity(digest="0123456789abcdef", **SHAPES))
 
 
 def ingest(references: References, paths: list[Path], told: Path) -> None:

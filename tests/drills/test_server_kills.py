@@ -11,6 +11,7 @@ import pytest
 from benchmarks import milvus_server
 from encoder.encoding import Encoding
 from store.connection import IndexUnavailable
+from store.identity import Identity
 from store.index import IndexSettings
 from store.references import References
 from store.segment_ids import segment_id
@@ -58,9 +59,10 @@ def block_of(number: int) -> Encoding:
     )
 
 
-def opened(server, folder, **changes) -> References:
-    settings = {"digest": "0123456789abcdef", "index": IndexSettings(timeout=15, nlist=64), **SHAPES, **changes}
-    return References.open(folder / "data", milvus_uri=f"http://127.0.0.1:{server.listen_port}", **settings)
+def opened(server, folder, digest="0123456789abcdef", **changes) -> References:
+    settings = {"index": IndexSettings(timeout=15, nlist=64), **changes}
+    uri = f"http://127.0.0.1:{server.listen_port}"
+    return References.open(folder / "data", Identity(digest=digest, **SHAPES), milvus_uri=uri, **settings)
 
 
 def kill(server) -> None:

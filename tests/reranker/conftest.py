@@ -16,6 +16,7 @@ from encoder.spectrogram import LogFrequency
 from encoder.systems import System
 from encoder.training.pairs import Pairing
 from encoder.training.stem_cache import Stem, StemCache, StemCacheWriter, StemTrack
+from store.identity import Identity
 from store.memory import MemoryReferences
 
 RATE = 16_000
@@ -93,15 +94,7 @@ def cache(tmp_path_factory, music):
 @pytest.fixture
 def store(encoder):
     """An empty store for what the small encoder makes."""
-    return MemoryReferences(
-        digest=encoder.digest,
-        nodes=encoder.nodes,
-        channels=encoder.channels,
-        dimensions=encoder.dimensions,
-        hop=encoder.grid.hop,
-        segment_duration=encoder.grid.duration,
-        contrast=encoder.contrast,
-    )
+    return MemoryReferences(Identity(**encoder.shapes))
 
 
 @pytest.fixture
@@ -134,9 +127,7 @@ def songs(music):
 
     def songs(folder: Path, *, count: int, seconds: int) -> tuple[Encoder, MemoryReferences]:
         encoder = Encoder()
-        shapes = dict(nodes=encoder.nodes, channels=encoder.channels, dimensions=encoder.dimensions)
-        grid = dict(hop=encoder.grid.hop, segment_duration=encoder.grid.duration)
-        store = MemoryReferences(digest=encoder.digest, **shapes, **grid, contrast=encoder.contrast)
+        store = MemoryReferences(Identity(**encoder.shapes))
         paths = [folder / f"song {number}.wav" for number in range(count)]
         for number, path in enumerate(paths):
             soundfile.write(path, music(number, seconds), RATE)

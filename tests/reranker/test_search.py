@@ -13,6 +13,7 @@ from reranker import search
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 from reranker.rank import Ranking
 from reranker.search import Searcher
+from store.identity import Identity
 from store.memory import MemoryReferences
 from store.references import MissingNodeMatrix
 from store.segment_ids import index_of, track_of
@@ -153,9 +154,8 @@ class Product:
 
 
 def by_hand(tmp_path, tracks, classifier, **ranking):
-    store = MemoryReferences(
-        digest="0123456789abcdef", nodes=1, channels=1, dimensions=2, hop=0.5, segment_duration=4.0
-    )
+    shapes = dict(nodes=1, channels=1, dimensions=2, hop=0.5, segment_duration=4.0)
+    store = MemoryReferences(Identity(digest="0123456789abcdef", **shapes))
     paths = [tmp_path / f"{number}.wav" for number in range(len(tracks))]
     for path in paths:
         path.write_text(path.name)

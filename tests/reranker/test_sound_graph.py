@@ -13,6 +13,7 @@ from encoder.systems import AN_GNN
 from reranker.sound_graph import SoundGraphRanker
 from store.candidates import Candidates
 from store.catalogue import Track
+from store.identity import Identity
 from store.memory import MemoryReferences
 from store.segment_ids import segment_id, track_of
 
@@ -127,9 +128,7 @@ def test_a_hit_finds_the_hits_of_a_folder(folder, tmp_path):
     torch.manual_seed(0)
     checkpoint.save(tmp_path / "an-gnn.safetensors", AN_GNN, AN_GNN.build(), provenance={})
     encoder = Encoder(tmp_path / "an-gnn.safetensors")
-    shapes = dict(nodes=encoder.nodes, channels=encoder.channels, dimensions=encoder.dimensions)
-    grid = dict(hop=encoder.grid.hop, segment_duration=encoder.grid.duration)
-    with MemoryReferences(digest=encoder.digest, **shapes, **grid) as references:
+    with MemoryReferences(Identity(**encoder.shapes)) as references:
         planned = references.plan(sorted(folder.glob("*.wav")))
         for pending in planned.pending:
             assert references.claim(pending)

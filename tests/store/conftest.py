@@ -9,6 +9,7 @@ import pytest
 
 from encoder.encoding import Encoding
 from store.fingerprints import IndexSettings
+from store.identity import Identity
 from store.memory import MemoryReferences
 from store.references import References
 
@@ -64,8 +65,9 @@ def open_references(tmp_path):
     opened = []
 
     def open_references(**changes) -> References:
-        settings = {"digest": "0123456789abcdef", **SHAPES, **changes}
-        opened.append(References.open(tmp_path / "data", **settings))
+        shapes = {name: changes.pop(name) for name in Identity.__dataclass_fields__ if name in changes}
+        identity = Identity(**{"digest": "0123456789abcdef", **SHAPES, **shapes})
+        opened.append(References.open(tmp_path / "data", identity, **changes))
         return opened[-1]
 
     yield open_references
@@ -78,12 +80,12 @@ def references(request, tmp_path):
     """Empty references of each kind."""
     digest = uuid.uuid4().hex
     if request.param == "memory":
-        yield MemoryReferences(digest=digest, **SHAPES)
+        yield MemoryReferences(Identity(digest=digest, **SHAPES))
         return
     if request.param == "server" and not SERVER:
         pytest.skip("ASID_TEST_MILVUS_URI names no Milvus server; `make test-server` starts one")
     index = IndexSettings(m=8, nlist=16, nprobe=16)  # of the kind that the server gets by default
     server = {"milvus_uri": SERVER, "alias": f"asid_{digest[:12]}", "index": index} if request.param == "server" else {}
-    with References.open(tmp_path / "data", digest=digest, **SHAPES, **server) as references:
+    with References.open(tmp_path / "data", Identity(digest=digest, **SHAPES), **server) as references:
         yield references
         references._fingerprints.drop()

@@ -26,6 +26,7 @@ from encoder.encoding import Encoding
 from store.catalogue import Catalogue
 from store.fingerprints import Fingerprints
 from store.nodes import Nodes
+from store.identity import Identity
 from store.references import References
 
 folder, owner, method, calls = Path(sys.argv[1]), *sys.argv[2].split("."), int(sys.argv[3])
@@ -39,8 +40,8 @@ def deadly(*args, **kwargs):
     return original(*args, **kwargs)
 
 setattr(globals()[owner], method, deadly)
-settings = dict(nodes=3, channels=4, dimensions=16, hop=0.5, segment_duration=4.0)
-references = References.open(folder / "data", digest="0123456789abcdef", **settings)
+shapes = dict(nodes=3, channels=4, dimensions=16, hop=0.5, segment_duration=4.0)
+references = References.open(folder / "data", Identity(digest="0123456789abcdef", **shapes))
 for pending in references.plan(sorted((folder / "audio").glob("*.wav"))).pending:
     arrays = np.load(folder / (pending.path.stem + ".npz"))
     block = Encoding(**arrays, hop=0.5, segment_duration=4.0)
@@ -52,9 +53,10 @@ print("removed", flush=True)
 
 HOLDER = """
 import sys
+from store.identity import Identity
 from store.references import References
-settings = dict(nodes=3, channels=4, dimensions=16, hop=0.5, segment_duration=4.0)
-with References.open(sys.argv[1], digest="0123456789abcdef", **settings):
+shapes = dict(nodes=3, channels=4, dimensions=16, hop=0.5, segment_duration=4.0)
+with References.open(sys.argv[1], Identity(digest="0123456789abcdef", **shapes)):
     print("open", flush=True)
     sys.stdin.read()
 """

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from encoder.encoding import Encoding
+from store.identity import Identity
 from store.memory import MemoryReferences
 from store.references import MissingNodeMatrix
 from store.segment_ids import index_of, segment_id, track_of
@@ -249,9 +250,9 @@ def test_stretches_of_tracks_lie_inside_them_and_short_ones_end_in_silence(
     kind, open_references, shapes, files, encode
 ):
     if kind == "memory":
-        references = MemoryReferences(digest="0123456789abcdef", **shapes, contrast=(2, 5))
+        references = MemoryReferences(Identity(digest="0123456789abcdef", **shapes, contrast_frames=2, semitones=5))
     else:
-        references = open_references(contrast=(2, 5))
+        references = open_references(contrast_frames=2, semitones=5)
     rows = np.random.default_rng(0).integers(1, 255, (40, 2, 5)).astype(np.uint8)
     blocks = [dataclasses.replace(encode(1, range(n)), contrast=rows[:n]) for n in (40, 6)]
     long, short = (track.number for track in add_all(references, files(2), [[block] for block in blocks]))
