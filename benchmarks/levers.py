@@ -16,6 +16,7 @@ anew in the bootstrap, seeds too. A seed that is done is kept in --out.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -40,7 +41,7 @@ from encoder.training import augment, mixing, state
 from encoder.training.contrast import may_be_alike
 from encoder.training.pairs import PairBatch, PairMaker
 from encoder.training.schedule import Schedule, rate
-from encoder.training.stem_cache import StemCache
+from encoder.training.stem_cache import STEMS, StemCache
 
 FORMS = ("one", "graph", "slots", "windows", "cells", "fine")
 SCHEDULE = Schedule(epochs=1, steps=48, batch=192, learning_rate=2e-3, warmup=10, clip=5.0)
@@ -179,7 +180,7 @@ def main() -> None:
 
 def done(cache: StemCache, seed: int, out: Path) -> list[dict]:
     """What the forms of one seed have learned, trained where they are not."""
-    file = out / f"seed-{seed}.json"
+    file = out / f"seed-{seed}-{_digest(cache)}.json"
     if not file.exists():
         forms = trained(cache, seed)
         single = dict(mixes=1, interferers=0.0, same_song=0.0)
@@ -188,8 +189,15 @@ def done(cache: StemCache, seed: int, out: Path) -> list[dict]:
             name: Maker(cache, "validation", held_out.SEED, **single, **changes).held_out()
             for name, changes in sets.items()
         }
-        file.write_text(json.dumps([asked(form, unseen) | {"seed": seed} for form in forms]))
+        found = json.dumps([asked(form, unseen) | {"seed": seed} for form in forms])
+        file.with_suffix(".unfinished").write_text(found)
+        file.with_suffix(".unfinished").replace(file)
     return json.loads(file.read_text())
+
+
+def _digest(cache: StemCache) -> str:
+    with (cache.directory / STEMS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
 def trained(cache: StemCache, seed: int) -> list[Form]:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 _NAMED = ("query", "full_query")  # columns that name a query
-_OWN = ("failed", "failed_queries")  # facts of a system that belong to one run
+_TROUBLES = ("failed", "failed_queries")  # of a system in one run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,9 @@ def load(runs: Sequence[Path]) -> Joined:
     _require_apart(summaries)
     frames = [_rows(run, name, systems) for name, run in zip(names, runs, strict=True)]
     parts = {name: summary["benchmark"] for name, summary in summaries.items()}
-    peers = {
-        system: {key: fact for key, fact in first["peers"][system].items() if key not in _OWN} for system in systems
-    }
+    peers = {system: _common([summary["peers"][system] for summary in summaries.values()]) for system in systems}
     for system, facts in peers.items():
-        for key in _OWN:
-            if found := _troubles(summaries, system, key):
-                facts[key] = found
+        facts |= {key: found for key in _TROUBLES if (found := _troubles(summaries, system, key))}
     joined = {"name": "joined", "runs": parts, "commands": [summary["command"] for summary in summaries.values()]}
     return Joined(frame=pd.concat(frames), protocol=first["protocol"]["name"], benchmark=joined, peers=peers)
 
@@ -90,6 +86,14 @@ def _require_apart(summaries: dict[str, dict[str, Any]]) -> None:
         for part in map(partial(json.dumps, sort_keys=True), parts.values()):
             if seen.setdefault(part, name) != name:
                 raise ValueError(f"runs {seen[part]} and {name} asked the same benchmark, expected others; give one")
+
+
+def _common(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all runs tell alike: not how much one had stored, nor a study that one made."""
+    first, *others = facts
+    return {
+        key: fact for key, fact in first.items() if key not in _TROUBLES and all(o.get(key) == fact for o in others)
+    }
 
 
 def _troubles(summaries: dict[str, dict[str, Any]], system: str, key: str) -> dict[str, str]:

@@ -33,6 +33,7 @@ import numpy as np
 from evaluation.benchmark import Query
 from evaluation.peers.interface import Found, Response
 from reranker.rank import Ranking, Scored, by_reference
+from reranker.windows import sureness
 from store.segment_ids import track_of
 
 
@@ -137,5 +138,6 @@ def ranking(response: Response, query: Query, *, distractors: Collection[str], p
     dropped = query.aliases if protocol.distractors_compete else query.aliases | set(distractors)
     found = [one for one in response.found if one.reference not in dropped]
     if protocol.ties == "worst first":
-        found.sort(key=lambda one: (-one.score, one.reference in query.relevant))
+        found.sort(key=lambda one: one.reference in query.relevant)
+        found.sort(key=sureness, reverse=True)  # the product's order; stable
     return tuple(found)

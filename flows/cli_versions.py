@@ -24,7 +24,7 @@ def prepare_versions(directory: Path, scores: Path | None, **given: Any) -> None
     from evaluation.versions import synthetic
 
     settings = synthetic.SyntheticSettings(**{name: value for name, value in given.items() if value is not None})
-    for version in synthetic.write(directory, settings, scores=scores):
+    for version in synthetic.write(directory, settings, scores=scores, left_out=_shown):
         click.echo(version.track, err=True)
     click.echo(directory)
 

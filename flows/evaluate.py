@@ -203,8 +203,8 @@ def _publish(out: Path, summary: Mapping[str, Any]) -> None:
 def _rejections(
     benchmark: Benchmark, peers: Sequence[Peer], how: Comparison, count: int, progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    """The rejection study of every peer that can compare a query with one reference."""
-    able = {peer.name: peer for peer in peers if hasattr(peer, "comparison")}
+    """The rejection study of every peer that ranks by comparing segments of a query with those of one reference."""
+    able = {peer.name: peer for peer in peers if getattr(peer, "comparison", None)}
     folder = how.cache / f"rejection-{run.identity(benchmark)[:16]}"
     pairs = rejection.pairs(benchmark, benchmark.excerpts, folder, count=count, seed=how.seed)
     return {

@@ -22,10 +22,12 @@ from prefect.artifacts import create_markdown_artifact
 
 from encoder import initial
 from encoder.encode import Encoder
+from evaluation import results
 from evaluation.noise import hits, identify, landmark, queries, tables
 from evaluation.noise.queries import Excerpt, NoiseSettings
 from evaluation.own import listing
 from evaluation.own.listing import Music
+from evaluation.own.survey import twins
 from evaluation.peers.audfprint import Audfprint
 from flows import assembly
 from flows.settings import Settings
@@ -57,12 +59,13 @@ def evaluate_noise(
     stored, aside = divided(music, asked)
     excerpts = queries.excerpts(stored, aside, asked)
     progress(f"{len(excerpts)} excerpts of {len(stored)} recordings, {len(aside)} set aside for babble")
-    parts, facts = [], {"landmark": "not asked"}
+    parts, facts, heard = [], {"landmark": "not asked"}, _heard(aside, asked)
     for name, encoder in _encoders(how):
         for overlap in asked.overlaps:
             asking = _Asking(
-                name=name, encoder=encoder, overlap=overlap, stored=tuple(stored), settings=asked, where=how.settings
-            )
+                name=name, encoder=encoder, overlap=overlap, stored=tuple(stored), heard=heard, settings=asked,
+                where=how.settings,
+            )  # fmt: skip
             parts.append(_kept(asking, how, lambda one=asking: _asked(one, excerpts, how, _named(one.name, progress))))
     if how.landmark:
         answers, facts["landmark"] = _landmark(stored, excerpts, asked, how, progress)
@@ -73,7 +76,9 @@ def evaluate_noise(
 def divided(music: Music, asked: NoiseSettings) -> tuple[list[Path], list[Path]]:
     """Recordings to store and recordings set aside for babble; ValueError where there are too few."""
     listed = listing.read(music)
-    paths = [one.source.files[0].path.absolute() for one in listed if one.source.form == "recording"]
+    recordings = [one.source.files[0] for one in listed if one.source.form == "recording"]
+    doubled = twins(recordings)  # an excerpt answered with the other one of a pair would be a miss
+    paths = [file.path.absolute() for file in recordings if file.path not in doubled]
     if len(paths) < asked.set_aside + 2:
         raise ValueError(
             f"{music.path}: {len(paths)} recordings, expected {asked.set_aside + 2} or more; "
@@ -81,6 +86,12 @@ def divided(music: Music, asked: NoiseSettings) -> tuple[list[Path], list[Path]]
         )
     aside = set(np.random.default_rng(asked.seed).choice(len(paths), asked.set_aside, replace=False).tolist())
     return [p for i, p in enumerate(paths) if i not in aside], [p for i, p in enumerate(paths) if i in aside]
+
+
+def _heard(aside: Sequence[Path], asked: NoiseSettings) -> tuple[Path, ...]:
+    """The recordings set aside, and the user's noises and impulse responses."""
+    folders = [Path(folder) for folder in (asked.noises, asked.responses) if folder]
+    return (*aside, *(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()))
 
 
 def _encoders(how: Comparison) -> Iterator[tuple[str, Encoder]]:
@@ -101,13 +112,15 @@ class _Asking:
     encoder: Encoder
     overlap: float
     stored: tuple[Path, ...]
+    heard: tuple[Path, ...]  # files that excerpts are mixed with
     settings: NoiseSettings
     where: Settings  # where the index is, and of which kind
 
     @property
     def digest(self) -> str:
         """Another text whenever answers may change."""
-        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.stored]
+        every = (*self.stored, *self.heard)
+        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in every]
         others = replace(self.settings, overlaps=(self.overlap,))
         index = metadata.version("asid"), self.where.milvus_uri, self.where.index
         return hashlib.sha256(repr((self.name, self.encoder.digest, others, files, index)).encode()).hexdigest()[:16]
@@ -152,6 +165,8 @@ def _landmark(
         progress(f"without {LANDMARK}: {error}")
         return [], str(error)
     peer.prepare({str(path): path for path in stored}, lambda what, done, of: None)
+    for path, reason in peer.facts["failed"].items():  # its excerpts could be nothing but misses
+        raise ValueError(f"{path}: {LANDMARK} cannot read it ({reason}); take it out of the music, or --no-landmark")
     answers = list(landmark.ask(peer, excerpts, asked))
     progress(f"{LANDMARK}: {len(answers)} answers")
     return answers, peer.facts["digest"]
@@ -172,9 +187,10 @@ def _written(
     ]
     result = {
         "settings": asdict(asked),
-        "systems": {name: str(path) for name, path in how.systems.items()},
+        "systems": {name: {"path": str(path), "digest": Encoder(path).digest} for name, path in how.systems.items()},
         "recordings": len(stored),
-        "version": metadata.version("asid"),
+        "bootstrap": how.bootstrap,
+        "versions": results.versions(),
         "seconds": seconds.dropna().to_dict(),
         "rates": _plain(rates),
         "differences": _plain(apart),

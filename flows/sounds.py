@@ -20,6 +20,7 @@ from encoder.encode import Encoder
 from encoder.sound_features import SoundFeatures
 from encoder.systems import System
 from encoder.training import sounds as training
+from evaluation import results
 from evaluation.sounds import layouts, material, shipped, study
 from evaluation.sounds.material import Gathered
 from flows import assembly
@@ -62,13 +63,13 @@ def evaluate_sounds(
         if progress:
             progress(f"{name}, fold {fold + 1} of {folds}: loss {epoch.loss:.2f} after {epoch.epoch} epochs")
 
-    results = {}
+    found = {}
     for protocol in protocols:
         rows = study.study(
             gathered, system, protocol, variants=tuple(networks), count=folds, out=out / "folds", told=told
         )
-        results[protocol] = study.summary(rows, seed=seed)
-    return _written(out, gathered, system, results, command)
+        found[protocol] = study.summary(rows, seed=seed)
+    return _written(out, gathered, system, found, command, dict(bootstrap=seed, folds=folds))
 
 
 @flow(name="evaluate-sound-encoders")
@@ -79,8 +80,8 @@ def evaluate_sound_encoders(
     """Measure trained encoders on sounds that none of them was trained on; returns result.json."""
     opened = [Encoder(path) for path in encoders]
     gathered = _gathered(directory, opened[0].system, out, split=split)
-    results = {"as trained": study.summary(shipped.rows(gathered, opened), seed=seed)}
-    return _written(out, gathered, opened[0].system, results, command)
+    found = {"as trained": study.summary(shipped.rows(gathered, opened), seed=seed)}
+    return _written(out, gathered, opened[0].system, found, command, dict(bootstrap=seed))
 
 
 def with_features(system: System, feature: str | None, changes: dict[str, Any]) -> System:
@@ -100,7 +101,7 @@ def _gathered(directory: Path, system: System, out: Path, *, split: str | None) 
 
 
 def _written(
-    out: Path, gathered: Gathered, system: System, results: dict[str, Any], command: str
+    out: Path, gathered: Gathered, system: System, found: dict[str, Any], command: str, how: dict[str, int]
 ) -> dict[str, Any]:  # fmt: skip
     sounds = gathered.sounds
     result = {
@@ -108,11 +109,13 @@ def _written(
         "sounds": {"about": sounds.about, "count": len(sounds), "left_out": list(gathered.failures)},
         "features": system.front_end.feature,
         "seed": getattr(system.schedule, "seed", None),
-        "protocols": results,
+        **how,
+        "versions": results.versions(),
+        "protocols": found,
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / RESULT).write_text(json.dumps(result, indent=2) + "\n")
-    for protocol, rows in results.items():
+    for protocol, rows in found.items():
         table = [{"network": name, **row} for name, row in rows.items()]
         create_table_artifact(key=f"sounds-{protocol.replace(' ', '-')}", table=table, description=sounds.about)
     return result

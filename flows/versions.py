@@ -14,6 +14,7 @@ from encoder import allocator, initial
 from encoder.encode import Encoder
 from encoder.systems import System
 from encoder.training import version_set, versions
+from evaluation import results
 from evaluation.versions import benchmark
 from evaluation.versions.benchmark import VersionProtocol
 from flows import assembly
@@ -56,7 +57,8 @@ def evaluate_versions(
         estimates[name] = benchmark.evaluate(encoder, members, protocol, progress=progress)
     first, *others = estimates
     result = {
-        "command": command, "protocol": asdict(protocol), "split": split, "systems": about,
+        "command": command, "versions": results.versions(), "protocol": asdict(protocol), "split": split,
+        "set": version_set.digest(members), "systems": about,
         "queries": len(members), "works": len({version.work for version in members}),
         "measures": {name: benchmark.to_json(found) for name, found in estimates.items()},
         f"{first} less": {

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from encoder import checkpoint
-from encoder.checkpoint import CheckpointError
+from encoder.checkpoint import Checkpoint, CheckpointError
 from reranker.cross_attention import CrossAttention, CrossAttentionConfig
 
 
@@ -22,10 +22,19 @@ def shipped() -> Path:
     return Path(str(resources.files("reranker") / "weights" / "asid.safetensors"))
 
 
+def digest(path: Path | None) -> str:
+    """Of the classifier at `path`, or of the shipped one."""
+    return _loaded(path or shipped()).digest
+
+
+def _loaded(path: Path) -> Checkpoint:
+    return checkpoint.load(path, Reranker, CrossAttentionConfig)
+
+
 def load(path: Path | None, *, encoder: str) -> CrossAttention:
     """The classifier at `path`, or the shipped one; raises CheckpointError where it is not made for this encoder."""
     path = path or shipped()
-    loaded = checkpoint.load(path, Reranker, CrossAttentionConfig)
+    loaded = _loaded(path)
     if loaded.config.encoder != encoder:
         raise CheckpointError(
             f"{path}: made for encoder {loaded.config.encoder[:12]}, in use is {encoder[:12]}; "

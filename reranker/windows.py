@@ -45,9 +45,9 @@ def united(parts: Iterable[Sequence[Match]], *, enough: Callable[[Match], bool])
             of.setdefault(match.reference.number, []).append(match)
     found = []
     for matches in of.values():
-        best = max(matches, key=_sureness)
+        best = max(matches, key=sureness)
         found.append(replace(best, occurrences=resolved([m for m in matches if m is best or enough(m)])))
-    return tuple(sorted(found, key=_sureness, reverse=True))
+    return tuple(sorted(found, key=sureness, reverse=True))
 
 
 def resolved(matches: Sequence[Match]) -> tuple[Occurrence, ...]:
@@ -69,7 +69,8 @@ def resolved(matches: Sequence[Match]) -> tuple[Occurrence, ...]:
     return tuple(kept)
 
 
-def _sureness(match: Match) -> tuple[float, float]:
+def sureness(match: Match) -> tuple[float, float]:
+    """What matches of several windows are ordered by: their scores are not of one scale."""
     return (0.0 if match.confidence is None else match.confidence, match.score)
 
 

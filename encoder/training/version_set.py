@@ -12,6 +12,7 @@ A work counts in a split where it has at least two recordings there.
 """
 
 import csv
+import hashlib
 import pickle
 from collections import Counter
 from collections.abc import Iterable
@@ -42,6 +43,12 @@ class Version:
     path: Path
     title: str = ""
     artist: str = ""
+
+
+def digest(versions: Iterable[Version]) -> str:
+    """Tells whether two sets hold the same recordings, by name, work and size."""
+    told = [(v.track, v.work, v.split, v.path.stat().st_size) for v in versions]
+    return hashlib.sha256(repr(sorted(told)).encode()).hexdigest()[:16]
 
 
 def read(source: Path, *, audio: Path | None = None) -> tuple[Version, ...]:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
-from encoder import audio, truncation
+from encoder import audio
 from encoder.audio import AudioError
 from evaluation.dataset.annotations import Annotations
 
@@ -121,20 +119,10 @@ def _opened(files: Mapping[str, Path]) -> tuple[dict[str, float], dict[str, str]
     durations, unusable = {}, {}
     for track, path in files.items():
         try:
-            durations[track] = _duration(path)
+            durations[track] = audio.info(path).duration
         except AudioError as error:
             unusable[track] = error.reason
     return durations, unusable
-
-
-def _duration(path: Path) -> float:
-    """Seconds by the header; an mp3 whose header does not say is decoded, because libsndfile only guesses."""
-    known = audio.info(path).duration
-    if path.suffix.lower() == ".mp3":
-        with soundfile.SoundFile(path) as file:
-            if truncation.announced_frames(file, path) is None:
-                return sum(len(chunk) for chunk in audio.stream(path)) / 16_000
-    return known
 
 
 def _other_editions(annotations: Annotations, durations: Mapping[str, float]) -> dict[str, str]:

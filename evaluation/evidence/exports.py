@@ -82,7 +82,7 @@ def document(replies: Iterable[Reply]) -> dict[str, Any]:
 
 def _numbered(path: Path, replies: Sequence[Reply]) -> tuple[Path, ...]:
     return tuple(
-        path.with_name(f"{path.stem}.{number}-{reply.query.stem}{path.suffix}")
+        path.with_name(f"{path.stem}.{number}-{layers.short_stem(reply.query)}{path.suffix}")
         for number, reply in enumerate(replies, start=1)
     )
 

@@ -6,6 +6,7 @@ tab-separated and without header: start, number of the occurrence, duration. JAM
 annotation of namespace `segment_open` a match; places in the reference stand in its sandbox, in the same order.
 """
 
+import glob
 import json
 from collections.abc import Sequence
 from importlib import metadata
@@ -16,6 +17,7 @@ from evaluation.evidence.replies import Reply, certainty, clock, name, warp
 from reranker.rank import Match, Span
 
 _JAMS = "0.3.5"  # version of the format
+_STEM = 180  # bytes, of the 255 that a name may have
 
 
 def write_audacity(reply: Reply, path: Path) -> None:
@@ -31,14 +33,24 @@ def write_audacity(reply: Reply, path: Path) -> None:
 
 
 def write_sonic_visualiser(replies: Sequence[Reply], folder: Path) -> None:
-    """Two layers a match into the folder, which is made where it is missing; several queries are numbered."""
+    """Two layers a match into the folder, which is made where it is missing; several queries are numbered.
+
+    Layers of the same queries that an earlier export left there go.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number, reply in enumerate(replies, start=1):
-        stem = f"{number}-{reply.query.stem}" if len(replies) > 1 else reply.query.stem
+        stem = f"{number}-{short_stem(reply.query)}" if len(replies) > 1 else short_stem(reply.query)
+        for earlier in folder.glob(f"{glob.escape(stem)}-[0-9][0-9]_[sr].csv"):  # matches that are none any more
+            earlier.unlink()
         for rank, match in enumerate(reply.matches, start=1):
             for side, spans in (("s", "query_span"), ("r", "reference_span")):
                 layer = _layer([getattr(o, spans) for o in match.occurrences])
                 (folder / f"{stem}-{rank:02d}_{side}.csv").write_text(layer)
+
+
+def short_stem(path: Path) -> str:
+    """The name without suffix, of so many bytes that a file's name has room for more."""
+    return path.stem.encode()[:_STEM].decode(errors="ignore")
 
 
 def write_jams(reply: Reply, path: Path) -> None:

@@ -15,11 +15,14 @@ from evaluation.noise.identify import Answer, judged
 from evaluation.noise.queries import RATE, Excerpt, NoiseSettings
 from evaluation.peers.audfprint import Audfprint, ranked, read
 
-_OF_QUERY = re.compile(r"(?:Matched .* s in |NOMATCH )(?P<query>\S*query-\d+\.wav) ")
+_OF_QUERY = re.compile(r"(?:Matched .* s in |NOMATCH )(?P<query>.*query-\d+\.wav) ")
 
 
 def ask(peer: Audfprint, excerpts: Sequence[Excerpt], settings: NoiseSettings) -> Iterator[Answer]:
-    """An answer for every excerpt, length and signal-to-noise ratio; the peer is prepared with the catalogue."""
+    """An answer for every excerpt, length and signal-to-noise ratio; the peer is prepared with the catalogue.
+
+    ValueError where the program says nothing of a query.
+    """
     asked = [(n, length, snr) for n in range(len(excerpts)) for length in settings.lengths for snr in settings.snrs]
     with tempfile.TemporaryDirectory() as folder:
         files = []
@@ -28,8 +31,10 @@ def ask(peer: Audfprint, excerpts: Sequence[Excerpt], settings: NoiseSettings) -
             soundfile.write(files[-1], excerpts[number].heard(length=length, snr=snr), RATE, subtype="PCM_16")
         printed = by_query(peer.printed(files))
     for place, (number, length, snr) in enumerate(asked):
-        lines = printed.get(f"query-{place:06d}.wav", "")
-        found = first(lines, peer.names) if lines else None
+        name = f"query-{place:06d}.wav"
+        if name not in printed:
+            raise ValueError(f"{peer.name} said nothing of {name}, expected a match or NOMATCH; is it another version?")
+        found = first(printed[name], peer.names)
         yield judged(number, excerpts[number], length, snr, found, seconds=float("nan"))
 
 

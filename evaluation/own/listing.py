@@ -43,9 +43,10 @@ class Listed:
 
     @property
     def identity(self) -> list[object]:
-        """What tells that a track is still the same: its id, and size and time of change of its files."""
+        """What tells that a track is still the same: what is known of it, and size and time of change of its files."""
         stats = [file.path.stat() if file.path.is_file() else None for file in self.source.files]
-        return [self.source.track, self.source.group, *([s.st_size, s.st_mtime_ns] if s else [] for s in stats)]
+        known = [self.source.track, self.source.group, self.source.artist, self.described]
+        return [*known, *([s.st_size, s.st_mtime_ns] if s else [] for s in stats)]
 
 
 def read(music: Music) -> tuple[Listed, ...]:

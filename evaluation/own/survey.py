@@ -53,12 +53,12 @@ def look(
     left_out: dict[str, str] = {}
     among = {listed.source.path for listed in music}
     further = [listed for listed in further if listed.source.path not in among]
-    twins = _twins([file for listed in (*music, *further) for file in listed.source.files])
+    doubled = twins([file for listed in (*music, *further) for file in listed.source.files])
     renderer = midi_renderer(soundfont)
     for listed, is_further in [*((one, False) for one in music), *((one, True) for one in further)]:
         path = listed.source.path
-        if path in twins:
-            left_out.setdefault(listed.source.track, f"is the same file as {twins[path].name}")
+        if path in doubled:
+            left_out.setdefault(listed.source.track, f"is the same file as {doubled[path].name}")
             continue
         try:
             tracks.append(_probed(listed, is_further, shortest, renderer))
@@ -95,21 +95,21 @@ def reason(error: ValueError, files: Sequence[StemFile]) -> str:
     return message
 
 
-def _twins(files: Sequence[StemFile]) -> dict[Path, Path]:
+def twins(files: Sequence[StemFile]) -> dict[Path, Path]:
     """File -> an earlier one with the same bytes."""
     by_size: dict[int, list[Path]] = defaultdict(list)
     for file in dict.fromkeys(file.path for file in files):
         if os.access(file, os.R_OK) and file.is_file():
             by_size[file.stat().st_size].append(file)
-    twins: dict[Path, Path] = {}
+    later: dict[Path, Path] = {}
     for same_size in by_size.values():
         first: dict[str, Path] = {}
         for file in same_size if len(same_size) > 1 else []:
             with file.open("rb") as content:
                 original = first.setdefault(hashlib.file_digest(content, "sha256").hexdigest(), file)
             if original != file:
-                twins[file] = original
-    return twins
+                later[file] = original
+    return later
 
 
 def _probed(listed: Listed, further: bool, shortest: float, renderer: Renderer) -> Track:

@@ -43,8 +43,8 @@ def diagram(frame: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
     count = known.groupby("system").size().max()
     drawing.footnote(
         figure,
-        f"Up to {count} answers a system in {reliability.BINS} bins of equal mass. Legend: expected calibration error. "
-        "Bars: 95 % Wilson intervals.",
+        f"Up to {count} answers a system in {reliability.BINS} bins of equal mass. Legend: expected calibration error "
+        "in these (the table's is in bins of equal width). Bars: 95 % Wilson intervals.",
         theme,
     )
     return figure

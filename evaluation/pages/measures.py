@@ -52,7 +52,7 @@ MEASURES = {
         Measure(key="recall_at_5_percent", label="recall at 5 % false alarms", unit="share 0-1", group=_OPEN,
                 about="the same at 5 %"),
         Measure(key="calibration_error", label="calibration error", unit="0-1", group=_OPEN, better="lower",
-                about="how far stated confidences are from the share that is right"),
+                about="how far stated confidences are from the share that is right, in 10 bins of equal width"),
         Measure(key="query_iou", label="span in the query", unit="IoU 0-1", group=_PLACE,
                 about="overlap of found and annotated span, intersection over union, where the reference was found"),
         Measure(key="reference_iou", label="span in the reference", unit="IoU 0-1", group=_PLACE,

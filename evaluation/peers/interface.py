@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from evaluation.benchmark import Query
 from reranker.rank import Occurrence
+from reranker.windows import sureness
 
 Progress = Callable[[str, int, int], None]  # what was done last (a track or query id), how many are done, of how many
 
@@ -44,15 +45,16 @@ class Response:
     rejected, best first. `answered` is what a user would see: whether the peer reports a sample at all.
     """
 
-    found: tuple[Found, ...]  # best first, each reference once; empty: nothing is left to rank
+    found: tuple[Found, ...]  # by confidence where stated, then by score; each reference once; empty: nothing is left
     candidates: frozenset[str] | None = None  # track ids the index returned before scoring; None: no such stage
     answered: bool  # at the peer's own operating point
     seconds: float | None = None  # wall time of this query; None: it is measured from outside
 
     def __post_init__(self) -> None:
-        scores = [found.score for found in self.found]
-        if scores != sorted(scores, reverse=True):
-            raise ValueError(f"response: scores {scores[:5]} are not falling; list what was found best first")
+        order = list(map(sureness, self.found))
+        if order != sorted(order, reverse=True):
+            told = f"response: (confidence, score) {order[:5]} are not falling"
+            raise ValueError(f"{told}; list what was found best first")
         names = [found.reference for found in self.found]
         if len(names) != len(set(names)):
             twice = next(name for name in names if names.count(name) > 1)

@@ -10,7 +10,7 @@ product itself, whose ranking knows no scored pairs, so that only the protocol's
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoder import allocator, audio, checkpoint
+from encoder import allocator, audio
 from encoder.encode import Encoder
 from encoder.encoding import Encoding
 from evaluation import protocols, rejection
@@ -28,10 +28,9 @@ from evaluation.peers.interface import Found, Progress, Response
 from evaluation.protocols import STRICT, Protocol, Rule
 from reranker import align, confidence, verify
 from reranker import checkpoint as reranker_checkpoint
-from reranker.checkpoint import Reranker
 from reranker.confidence import Calibration
 from reranker.correlate import Correlator
-from reranker.cross_attention import CrossAttention, CrossAttentionConfig
+from reranker.cross_attention import CrossAttention
 from reranker.rank import Occurrence, Ranking, Scored
 from reranker.search import Searcher
 from store import node_form
@@ -118,9 +117,15 @@ class Neural:
             seconds=time.perf_counter() - began,
         )
 
-    def comparison(self, references: Mapping[str, Path]) -> rejection.Score:
-        """Compares a query file with one reference, for the rejection study."""
-        return rejection.Comparison(self._encoder, self._classifier, references)
+    @property
+    def comparison(self) -> Callable[[Mapping[str, Path]], rejection.Score] | None:
+        """References -> what compares a query file with one of them, for the rejection study.
+
+        None where correlation ranks, of which a comparison of fingerprints says nothing.
+        """
+        if self.correlator is not None:
+            return None
+        return lambda references: rejection.Comparison(self._encoder, self._classifier, references)
 
     def close(self) -> None:
         """Give the catalogue back, so that another peer may open it; closing twice is harmless."""
@@ -167,8 +172,6 @@ class Neural:
         """The product itself: the short list, ranked by how well each reference explains the query."""
         searcher = self._searcher()
         matches = searcher.matches(query, exclude=excluded)
-        # The product's order is that of confidences, which the windows of a long query need not share with scores.
-        ranked = sorted(matches, key=lambda match: -match.score)
         found = tuple(
             Found(
                 reference=self._ids[m.reference.number],
@@ -176,7 +179,7 @@ class Neural:
                 occurrences=m.occurrences,
                 confidence=m.confidence,
             )
-            for m in ranked
+            for m in matches
         )
         return Response(
             found=found,
@@ -260,7 +263,7 @@ def load(
     classifier, digest = None, ""
     if reranker is not None:
         classifier = reranker_checkpoint.load(reranker, encoder=loaded.digest).to(loaded.device)
-        digest = checkpoint.load(reranker, Reranker, CrossAttentionConfig).digest
+        digest = reranker_checkpoint.digest(reranker)
     correlator, calibration = None, None
     if correlated and all(loaded.contrast):
         correlator = Correlator(verifier=verify.shipped_for(contrast=loaded.contrast_digest) if verified else None)

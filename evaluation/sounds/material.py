@@ -50,7 +50,9 @@ def gather(
         rows, features, failures = _computed(sounds, system, limits or Limits(shortest=system.shortest), progress)
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(kept, rows=rows, features=features, failures=np.array(failures, dtype=str))
+            with kept.with_suffix(".unfinished").open("wb") as file:
+                np.savez(file, rows=rows, features=features, failures=np.array(failures, dtype=str))
+            kept.with_suffix(".unfinished").replace(kept)
     if not len(rows):
         raise ValueError(f"{sounds.about}: no sound can be used, the first: {failures[0]}")
     return Gathered(sounds=sounds.pick(rows), features=features, failures=failures)

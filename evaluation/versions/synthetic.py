@@ -6,8 +6,9 @@ Works are split by work; MIDI files as their manifest says, whose splits keep ea
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from encoder.training import midi
+from encoder.training.midi import MidiError
 from encoder.training.version_set import FILE, SPLITS, Version
 from evaluation.pieces.synthesis import compose, mix, render
 from evaluation.versions.arrangement import arranged, cut
@@ -22,7 +24,15 @@ from evaluation.versions.arrangement import arranged, cut
 _RATE = 16_000  # Hz
 _AT_ONCE = 10 * _RATE  # samples that are written at once
 _FIRST_SEED = 80_000_000  # where neither a demo's pieces nor the multitracks reach
+# Of the works of a split, however many are asked for: no work is ever of another one. The first are those of the set
+# that the shipped weights learned from.
+_NUMBERS = {
+    "train": (range(60), range(1000, 4000)),
+    "validation": (range(60, 72), range(4000, 7000)),
+    "test": (range(72, 112), range(7000, 10_000)),
+}
 _SETTINGS = "settings.json"
+_MOST = 3000  # works of a split
 _COLUMNS = ("track", "work", "split", "file", "title", "artist")
 
 
@@ -39,8 +49,8 @@ class SyntheticSettings:
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"synthetic versions: {name} is {getattr(self, name)}, expected 0 or more works")
+            if not 0 <= getattr(self, name) <= _MOST:
+                raise ValueError(f"synthetic versions: {name} is {getattr(self, name)}, expected 0 to {_MOST} works")
         if self.versions < 2:
             raise ValueError(f"synthetic versions: versions is {self.versions}, expected at least 2 of each work")
         if self.seconds < 20:
@@ -48,23 +58,31 @@ class SyntheticSettings:
 
 
 def write(
-    directory: Path, settings: SyntheticSettings, *, scores: Path | None = None, manifest: Path | None = None
-) -> Iterator[Version]:
+    directory: Path, settings: SyntheticSettings, *, scores: Path | None = None, manifest: Path | None = None,
+    left_out: Callable[[str], None] = lambda line: None,
+) -> Iterator[Version]:  # fmt: skip
     """Render all versions that are not there yet, one after the other, then write versions.csv.
 
     More works or versions may be asked for later; ValueError where what lies there was rendered with another length or
-    seed. Works are composed, or the MIDI files below `scores` that `manifest` (columns id, title, artist, split) names.
+    seed, or where no work can be rendered. Works are composed, or the MIDI files below `scores` that `manifest`
+    (columns id, title, artist, split) names; one that cannot be rendered is left out, and `left_out` is told why.
     """
     _require_same(directory / _SETTINGS, settings)
     works = _scored(scores, manifest, settings) if scores else _composed(settings)
     versions = []
     for work in works:
-        for number in range(settings.versions):
-            version = _version(directory, work, number)
-            if not version.path.exists():
-                _save(version.path, work.rendered(number, settings))
-            versions.append(version)
-            yield version
+        of_work = [_version(directory, work, number) for number in range(settings.versions)]
+        try:
+            for number, version in enumerate(of_work):
+                if not version.path.exists():
+                    _save(version.path, work.rendered(number, settings))
+                yield version
+        except MidiError as error:
+            left_out(f"{error}; left out")
+            continue
+        versions += of_work
+    if not versions:
+        raise ValueError(f"no work can be rendered, expected {scores or 'works'} to hold one; see the settings")
     _write_list(directory / FILE, directory / "audio", versions)
 
 
@@ -124,14 +142,16 @@ class _Scored:
 
 
 def _composed(settings: SyntheticSettings) -> list[_Composed]:
-    counts = {split: getattr(settings, split) for split in SPLITS}
     first = _FIRST_SEED + settings.seed * 10_000
-    splits = [split for split in SPLITS for _ in range(counts[split])]
-    return [_Composed(seed=first + number, split=split) for number, split in enumerate(splits)]
+    return [
+        _Composed(seed=first + number, split=split)
+        for split in SPLITS
+        for number in islice(chain(*_NUMBERS[split]), getattr(settings, split))
+    ]
 
 
 def _scored(scores: Path, manifest: Path | None, settings: SyntheticSettings) -> list[_Scored]:
-    """MIDI files by split, up to the number of works asked for; those that cannot be rendered are for the caller."""
+    """MIDI files by split, up to the number of works asked for."""
     with (manifest or scores / "manifest.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     np.random.default_rng(settings.seed).shuffle(rows)  # a manifest is sorted by artist

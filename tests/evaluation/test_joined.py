@@ -26,6 +26,17 @@ def test_all_queries_of_all_runs_are_there_under_the_name_of_their_run(tmp_path,
     assert set(found.peers["audfprint"]["failed"]) == {'a/<b>&"x', 'b/<b>&"x'}
 
 
+def test_what_runs_tell_otherwise_is_no_fact_of_the_joined_one(tmp_path, write_run):
+    runs = []
+    for seed, segments in ((1, 100), (2, 200)):
+        told = {"segments": segments, "encoder": "abc", "rejection_study": {"auroc": 0.9 / seed}}
+        run = write_run(tmp_path / str(seed), seed=seed)
+        runs.append(edit(run, lambda summary, told=told: summary["peers"]["asid"].update(told)))
+    facts = joined.load(runs).peers["asid"]
+    assert facts["encoder"] == "abc"
+    assert not {"segments", "rejection_study"} & set(facts)
+
+
 def test_only_systems_that_all_runs_have_are_kept(tmp_path, write_run):
     one = write_run(tmp_path / "a")
     other = edit(write_run(tmp_path / "b", seed=2), lambda summary: summary["peers"].pop("audfprint"))

@@ -219,6 +219,13 @@ def test_answers_of_the_landmark_fingerprinter_are_told_apart_by_query():
     path, offset = landmark.first(lines["query-000000.wav"], {"tracks/000001": "a"})
     assert (path, offset) == (Path("a"), pytest.approx(10.0))
     assert landmark.first(lines["query-000001.wav"], {}) is None
+    assert set(landmark.by_query(PRINTED.replace("/queries/", "/my queries/"))) == set(lines)
+
+
+def test_a_query_of_which_the_landmark_fingerprinter_says_nothing_is_no_miss():
+    peer = SimpleNamespace(name="audfprint", printed=lambda files: "Processed 2 files\n", names={})
+    with pytest.raises(ValueError, match="audfprint said nothing of query-000000.wav, expected a match or NOMATCH"):
+        list(landmark.ask(peer, [excerpt_of()], NoiseSettings(count=1, lengths=(1.0,), snrs=(3.0,))))
 
 
 def test_the_landmark_fingerprinter_is_asked_every_query_in_one_go():

@@ -326,6 +326,20 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(tmp_path):
     assert again.failures == gathered.failures
 
 
+def test_features_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+    tone(tmp_path / "x" / "a.wav", 200.0)
+
+    def killed(file, **arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", killed)
+        with pytest.raises(KeyboardInterrupt):
+            material.gather(layouts.read(tmp_path), AN_GNN, cache=tmp_path / "cache")
+    assert len(material.gather(layouts.read(tmp_path), AN_GNN, cache=tmp_path / "cache").features) == 1
+
+
 @pytest.fixture(scope="module")
 def gathered():
     """Four labels of ten techniques of three sounds: labels lie in two of eight dimensions, techniques in the rest."""

@@ -244,6 +244,44 @@ def test_midi_files_become_works_by_the_splits_of_their_manifest(tmp_path, monke
     assert soundfile.info(read[0].path).duration == pytest.approx(25, abs=0.01)
 
 
+def test_a_midi_file_that_cannot_be_rendered_is_left_out_with_its_reason(tmp_path, monkeypatch):
+    for name in ("whole", "broken"):
+        mido.MidiFile().save(tmp_path / f"{name}.mid")
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        rows = [("broken", "B", "A", "test"), ("whole", "W", "B", "test")]
+        csv.writer(file).writerows([("id", "title", "artist", "split"), *rows])
+
+    def render(path, *, sample_rate, arrangement):
+        if path.stem == "broken" and arrangement:
+            raise midi.MidiError(f"{path}: holds no notes")
+        return {"lead": np.full(30 * sample_rate, 0.1, np.float32)}
+
+    monkeypatch.setattr(midi, "render", render)
+    settings, told = synthetic.SyntheticSettings(versions=2, seconds=25), []
+    list(synthetic.write(tmp_path / "set", settings, scores=tmp_path, left_out=told.append))
+    assert {v.work for v in version_set.read(tmp_path / "set")} == {"whole"}
+    assert told == [f"{tmp_path / 'broken.mid'}: holds no notes; left out"]
+
+
+def test_a_set_without_a_work_is_refused(tmp_path):
+    (tmp_path / "manifest.csv").write_text("id,title,artist,split\nnothing,N,A,test\n")
+    with pytest.raises(ValueError, match="no work can be rendered, expected"):
+        list(synthetic.write(tmp_path / "set", synthetic.SyntheticSettings(), scores=tmp_path))
+
+
+def test_no_work_is_of_another_split_however_many_are_asked_for():
+    few, many = (
+        {(work.split, work.seed) for work in synthetic._composed(synthetic.SyntheticSettings(**counts))}
+        for counts in ({}, {"train": 90, "validation": 0, "test": 50})
+    )
+    assert len(few) == 60 + 12 + 40
+    assert {seed - 80_000_000 for split, seed in few if split == "test"} == set(range(72, 112))  # of the shipped table
+    splits = {}
+    for split, seed in few | many:
+        assert splits.setdefault(seed, split) == split
+    assert {one for one in few if one[0] != "validation"} < many
+
+
 def test_works_of_minutes_are_written_whole(tmp_path):
     settings = synthetic.SyntheticSettings(train=0, validation=0, test=1, versions=2, seconds=150)
     for version in synthetic.write(tmp_path, settings):
@@ -257,6 +295,8 @@ def test_impossible_sets_are_refused():
         synthetic.SyntheticSettings(seconds=5.0)
     with pytest.raises(ValueError, match="test is -1"):
         synthetic.SyntheticSettings(test=-1)
+    with pytest.raises(ValueError, match="train is 3001, expected 0 to 3000 works"):
+        synthetic.SyntheticSettings(train=3001)
 
 
 def test_a_folder_of_other_versions_is_refused_and_more_of_the_same_are_added(tmp_path):

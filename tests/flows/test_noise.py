@@ -85,6 +85,22 @@ def test_excerpts_that_are_hardly_changed_are_found_in_their_place(tones, weight
     assert other.stderr.count("answers") == 2
 
 
+def test_answers_to_other_excerpts_are_not_kept_and_twins_are_asked_once(tones, weights, asid, tmp_path):
+    music, rooms = tmp_path / "music", tmp_path / "rooms"
+    shutil.copytree(tones[0], music)
+    shutil.copytree(tones[1], rooms)
+    shutil.copy(music / "0.wav", music / "twin of 0.wav")
+    where = ("--out", tmp_path / "out", "--cache", tmp_path / "cache", "--responses", rooms)
+    command = ("evaluate", "noise", music, *ASKED, *where, "--system", f"small={weights}")
+    first = asid(*command, "--json")
+    assert first.exit_code == 0, first.stderr
+    assert json.loads(first.stdout)["recordings"] == 3  # of four, one is set aside
+    assert first.stderr.count("answers") == 2
+    assert asid(*command).stderr.count("answers") == 0
+    shutil.copy(rooms / "none.wav", rooms / "another.wav")
+    assert asid(*command).stderr.count("answers") == 2
+
+
 def test_a_recording_that_cannot_be_stored_is_told_since_it_could_only_be_missed(tones, weights, asid, tmp_path):
     music = tmp_path / "music"
     shutil.copytree(tones[0], music)

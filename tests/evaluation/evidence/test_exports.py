@@ -127,6 +127,21 @@ def test_sonic_visualiser_layers_lie_in_a_folder_two_a_match(reply, tmp_path):
     assert reference.to_numpy().ravel().tolist() == pytest.approx([20.0, 1, 6.6, 20.0, 2, 1.65])
 
 
+def test_layers_of_matches_that_are_none_any_more_go_and_those_of_others_stay(reply, empty, tmp_path):
+    other = replace(reply, query=reply.query.with_name("song-01.wav"))
+    for one in (reply, other, empty):
+        exports.write([one], tmp_path / "layers")
+    left = sorted(p.name for p in (tmp_path / "layers").iterdir())
+    assert left == [f"song-01-0{n}_{side}.csv" for n in (1, 2) for side in "rs"]
+
+
+def test_names_as_long_as_may_be_have_room_for_more(reply, tmp_path):
+    long = replace(reply, query=reply.query.with_name("曲" * 83 + ".wav"))  # 249 bytes and a suffix
+    assert [p.name[:10] for p in exports.write([long, reply], tmp_path / "l.txt")] == ["l.1-" + "曲" * 6, "l.2-song.t"]
+    (folder,) = exports.write([long], tmp_path / "layers")
+    assert len(list(folder.iterdir())) == 4
+
+
 def test_layers_have_the_form_of_the_published_ones(reply, tmp_path):
     if not SHARED.is_dir():
         pytest.skip("the folder shared, with Sample100-ext's annotations, is not beside the checkout")

@@ -1,5 +1,6 @@
 """Listing: folders, lists and manifests name tracks; a filter keeps a part."""
 
+import csv
 import os
 
 import pytest
@@ -75,3 +76,16 @@ def test_a_track_is_another_one_after_its_file_changed(folder):
     after = [listed.identity for listed in listing.read(Music(path=folder / "manifest.csv"))]
     assert before[0] != after[0]
     assert before[1:] == after[1:]
+
+
+def test_a_track_is_another_one_after_its_artist_was_corrected(folder):
+    manifest = folder / "manifest.csv"
+    before = [listed.identity for listed in listing.read(Music(path=manifest))]
+    rows = list(csv.DictReader(manifest.read_text().splitlines()))
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *({"artist"} - rows[0].keys())])
+        writer.writeheader()
+        writer.writerows(row | {"artist": "Another"} for row in rows)
+    after = [listed.identity for listed in listing.read(Music(path=manifest))]
+    assert len(after) == len(before)
+    assert all(old != new for old, new in zip(before, after))

@@ -13,6 +13,7 @@ from encoder.gnn import GraphNetwork, Stage
 from encoder.segments import SegmentGrid
 from encoder.spectrogram import LogFrequency
 from encoder.systems import System
+from evaluation import protocols
 from evaluation.benchmark import Query
 from evaluation.peers import neural, registry, similarity
 from evaluation.peers.neural import Neural
@@ -226,7 +227,7 @@ def test_the_excerpt_of_a_track_is_found_where_it_was_taken_from(opened, catalog
     assert response.candidates > {"t1"}
 
 
-def test_what_the_windows_of_a_long_query_find_is_ranked_by_score(opened, catalogue, query, monkeypatch):
+def test_what_the_windows_of_a_long_query_find_is_ranked_as_the_product_tells_it(opened, catalogue, query, monkeypatch):
     peer = opened(None)
     peer.prepare(catalogue, silent)
     made = [
@@ -234,10 +235,13 @@ def test_what_the_windows_of_a_long_query_find_is_ranked_by_score(opened, catalo
         for number, score, confidence in zip(peer._ids, (40.0, 90.0, 60.0), (0.9, 0.8, 0.7))
     ]
     product = SimpleNamespace(matches=lambda encoding, exclude: made, enough=lambda match: match.confidence > 0.85)
+    assert peer.comparison is not None
     monkeypatch.setattr(peer, "correlator", object())
+    assert peer.comparison is None  # of what does not rank
     monkeypatch.setattr(peer, "_searcher", lambda: product)
     response = peer.ask(query)
-    assert [(found.score, found.confidence) for found in response.found] == [(90.0, 0.8), (60.0, 0.7), (40.0, 0.9)]
+    ranked = protocols.ranking(response, query, distractors=(), protocol=STRICT)
+    assert [(found.score, found.confidence) for found in ranked] == [(40.0, 0.9), (90.0, 0.8), (60.0, 0.7)]
     assert response.answered
 
 
