@@ -159,7 +159,7 @@ class Calibration:
     def digest(self) -> str:
         """Hexadecimal; another where a confidence or a bar may be another."""
         false = [[round(value, _DIGITS) for value in versions] for versions in self.false]
-        decides = (self.encoder, self.scoring, asdict(self.model), false)
+        decides = (self.encoder, self.scoring, asdict(self.model), false, self.range.get("listed"))
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def confidences(self, rows: Sequence[Evidence]) -> NDArray[np.float64]:
@@ -243,7 +243,7 @@ def bar(false: Sequence[Sequence[float]], rate: float) -> float:
 
 
 def scoring(ranking: Ranking, correlation: Correlation) -> dict[str, Any]:
-    """Everything beside the encoder that scores depend on, as JSON has it."""
+    """What scores depend on beside the encoder, as JSON has it; a calibration is taken to hold for every quality."""
     names = ("every", "listing", "shortlist", "stretch", "local", "whole", "window", "overlap", "effort")
     chosen = {name: getattr(ranking, name) for name in names}
     return json.loads(json.dumps(chosen | {"by": "correlation"} | {"correlation": asdict(correlation)}))

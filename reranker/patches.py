@@ -41,7 +41,7 @@ def scored(query: Encoding, candidates: Scored, references: Stored, correlation:
         for rows in _by_query_segment(kept):
             ids = kept.segment_ids[rows]
             patches = references.stretches(track_of(ids), index_of(ids) - before, hops=before + after)
-            mine = _around(query, int(kept.query_indices[rows[0]]))
+            mine = _around(query, int(kept.query_indices[rows[0]]), piece=config.piece)
             waiting.append((rows, pool.submit(_surplus, mine, patches, config)))
         for rows, future in waiting:
             scores[rows] = future.result()
@@ -68,9 +68,9 @@ def _by_query_segment(candidates: Scored) -> Iterator[NDArray[np.int64]]:
     return iter(np.split(np.arange(len(candidates.scores)), starts[1:])) if len(starts) else iter(())
 
 
-def _around(query: Encoding, hop: int) -> NDArray[np.uint8]:
+def _around(query: Encoding, hop: int, *, piece: int) -> NDArray[np.uint8]:
     before, after = _hops(QUERY, query.hop)
-    return query.contrast[max(hop - before, 0) : hop + after].reshape(-1, query.contrast.shape[2])
+    return query.heard(slice(max(hop - before, 0), hop + after), piece=piece)
 
 
 def _hops(seconds: tuple[float, float], hop: float) -> tuple[int, int]:

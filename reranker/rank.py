@@ -120,8 +120,8 @@ class Ranking:
     top: int | None = None  # matches returned, at most; None: 5 for each window
 
     def __post_init__(self) -> None:
-        if self.by not in get_args(Ranking.__annotations__["by"]):
-            raise ValueError(f"ranking: by is {self.by!r}, expected correlation, reranker or similarity")
+        if self.by not in (ways := get_args(Ranking.__annotations__["by"])):
+            raise ValueError(f"ranking: by is {self.by!r}, expected {' or '.join(ways)}")
         if self.quality not in PATIENCE:
             raise ValueError(f"ranking: quality is {self.quality!r}, expected {' or '.join(PATIENCE)}")
         if not 0 < self.false_alarms < 1:

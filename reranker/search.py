@@ -85,7 +85,8 @@ class Searcher:
         References that are the very same file, or of which the query is nothing but an excerpt, are no matches unless
         `include_self`.
         """
-        query = self.encoder.encode(path, node_matrices=self.correlator is None or self.ranker is not None)
+        classified = self.correlator is None and self.classifier is not None
+        query = self.encoder.encode(path, node_matrices=classified or self.ranker is not None)
         itself = () if include_self else self._itself(path)
         ranked = self.matches(query, exclude=itself)
         enough = [match for match in ranked if self.enough(match)]

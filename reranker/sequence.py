@@ -24,6 +24,7 @@ from store.references import References
 from store.segment_ids import LAST_INDEX, index_of, segment_id, track_of
 
 _AROUND = 3  # neighbours of the best diagonal that are scored, on both sides
+_HELD = 100_000  # similarities that are reckoned at once, 50 MB of stored fingerprints: a query may last an hour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,10 @@ class Diagonals:
 
     tracks: NDArray[np.int64]  # (diagonals,) track numbers
     offsets: NDArray[np.int64]  # (diagonals,) reference time less query time, in hops of the query
+
+    def some(self, rows: slice) -> "Diagonals":
+        """Those rows alone."""
+        return Diagonals(tracks=self.tracks[rows], offsets=self.offsets[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class SequenceRanker:
         matches = []
         for number, offset in zip(best.tracks.tolist(), best.offsets.tolist(), strict=True):
             score, exact = self._refined(query, number, offset, references, ratio)
-            place = _occurrence(query, exact * query.hop)
+            place = _occurrence(query, exact * query.hop, tracks[number].duration)
             matches.append(Match(reference=tracks[number], score=score, confidence=None, occurrences=place))
         return tuple(sorted(matches, key=lambda match: -match.score))
 
@@ -120,6 +125,16 @@ class Agreement:
 
 def agreement(query: Encoding, diagonals: Diagonals, references: References, *, ratio: int) -> Agreement:
     """Similarities of the query's segments with the stored ones on each diagonal, candidates or not."""
+    size, step = len(diagonals.tracks), max(_HELD // max(len(query), 1), 1)
+    parts = [_agreement(query, diagonals.some(slice(n, n + step)), references, ratio) for n in range(0, size, step)]
+    return Agreement(
+        totals=np.concatenate([part.totals for part in parts]),
+        expected=np.concatenate([part.expected for part in parts]),
+        present=np.concatenate([part.present for part in parts]),
+    )
+
+
+def _agreement(query: Encoding, diagonals: Diagonals, references: References, ratio: int) -> Agreement:
     places = query.segment_indices + diagonals.offsets[:, None]  # (diagonals, query segments), in hops of the query
     hits, rows = np.nonzero(places % ratio == 0)
     indices, tracks = places[hits, rows] // ratio, diagonals.tracks[hits]
@@ -158,9 +173,9 @@ def _spacing(query: Encoding, ratio: int) -> int:
     return 1 if len(np.unique(query.segment_indices % ratio)) == ratio else ratio
 
 
-def _occurrence(query: Encoding, offset: float) -> tuple[Occurrence, ...]:
+def _occurrence(query: Encoding, offset: float, duration: float) -> tuple[Occurrence, ...]:
     start, end = float(query.starts[0]), float(query.starts[-1] + query.segment_duration)
-    start = max(start, -offset)  # what of the query lies before the reference's beginning is not in it
+    start, end = max(start, -offset), min(end, duration - offset)  # what lies beyond the reference is not in it
     if end <= start:
         return ()
     spans = {"query_span": (start, end), "reference_span": (start + offset, end + offset)}

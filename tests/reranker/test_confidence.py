@@ -187,7 +187,8 @@ def test_the_digest_changes_with_what_decides_and_with_nothing_else(tmp_path):
     confidence.save(tmp_path / "c.json", replace(CALIBRATION, false=((1 / 3,),)))
     assert confidence.load(tmp_path / "c.json").digest == replace(CALIBRATION, false=((1 / 3,),)).digest
     assert replace(CALIBRATION, provenance={"seeds": [1]}).digest == CALIBRATION.digest
-    for other in ({"encoder": "def"}, {"model": replace(MODEL, intercept=0.6)}, {"false": ((1.0,),)}):
+    narrow = {"range": {"listed": (500.0, 900.0)}}  # under which the rival is at least the usual one
+    for other in ({"encoder": "def"}, {"model": replace(MODEL, intercept=0.6)}, {"false": ((1.0,),)}, narrow):
         assert replace(CALIBRATION, **other).digest != CALIBRATION.digest
 
 

@@ -44,6 +44,15 @@ def test_the_place_that_is_sampled_scores_highest_whatever_its_similarity(songs,
     assert set(scored.segment_ids.tolist()) == set(given.segment_ids.tolist())
 
 
+def test_what_a_short_query_is_padded_with_is_not_compared(songs, tmp_path):
+    encoder, _ = songs(tmp_path, count=1, seconds=12)
+    rng = np.random.default_rng(0)
+    heard = encoder.encode_waveform(rng.normal(0, 0.1, 2 * 16_000).astype(np.float32))
+    asked = patches._around(heard, 0, piece=16)
+    assert len(heard.features) * Correlation().contrast.seconds > 3.5  # a segment
+    assert np.array_equal(asked, heard.features[: 2 * 16])  # 2 s are two pieces
+
+
 @pytest.mark.parametrize("hops", [0, 1])
 def test_a_query_too_short_for_a_piece_reaches_nothing(songs, tmp_path, hops):
     encoder, store = songs(tmp_path, count=2, seconds=12)

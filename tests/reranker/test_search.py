@@ -71,6 +71,14 @@ def test_the_very_same_file_is_left_out_unless_asked_for(encoder, store, stored)
         assert titles(searcher(path, include_self=True))[0] == "song 2"
 
 
+@pytest.mark.parametrize(("classifier", "needed"), [(None, False), (SameNodes(), True)])
+def test_only_a_classifier_has_node_matrices_kept(encoder, store, stored, excerpt, monkeypatch, classifier, needed):
+    encode, kept = encoder.encode, []
+    monkeypatch.setattr(encoder, "encode", lambda path, node_matrices: (kept.append(node_matrices), encode(path))[1])
+    Searcher(encoder, store, classifier, Ranking(candidates=1))(excerpt(stored[0], 0, 12))
+    assert kept == [needed]
+
+
 def test_a_real_classifier_scores_what_is_found(encoder, store, stored, excerpt):
     config = CrossAttentionConfig(channels=encoder.channels, nodes=encoder.nodes, heads=2, hidden=8)
     torch.manual_seed(0)

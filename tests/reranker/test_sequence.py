@@ -33,7 +33,7 @@ class FakeReferences:
 
     def tracks(self, numbers):
         facts = {name: None for name in Track.__dataclass_fields__}
-        return {number: Track(**facts | {"number": number}) for number in numbers}
+        return {n: Track(**facts | {"number": n, "duration": (len(self.kept[n]) + 1) * HOP}) for n in numbers}
 
     def candidates(self, query, limit):
         """The best of all segments for each query segment."""
@@ -138,6 +138,8 @@ def test_the_score_is_the_mean_over_all_query_segments_and_what_lies_outside_the
     references = FakeReferences(t1=whole[:15])  # ends 5 segments before the query does
     found = ranked(encoding(whole[10:]), references)
     assert found[0].score == pytest.approx(0.5, abs=0.05)
+    assert found[0].occurrences[0].reference_span == pytest.approx((5.0, 8.0), abs=0.05)  # its end, not the query's
+    assert found[0].occurrences[0].query_span == pytest.approx((0.0, 3.0), abs=0.05)
     head = ranked(encoding(whole[:10]), FakeReferences(t1=whole[4:]))[0]
     assert offset_of(head) == pytest.approx(-2.0, abs=0.05)
     assert head.occurrences[0].reference_span[0] == pytest.approx(0.0, abs=1e-9)
@@ -149,6 +151,18 @@ def test_gaps_of_silence_in_the_query_do_not_shift_it():
     found = ranked(encoding(path(1, 5, HOP, start=12.0)[kept], indices=kept), references)
     assert offset_of(found[0]) == pytest.approx(12.0, abs=0.02)
     assert found[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_what_is_reckoned_at_once_changes_nothing_but_memory(monkeypatch):
+    references = FakeReferences(t1=path(1, 60, HOP), t2=path(2, 60, HOP))
+    query = encoding(path(1, 6, HOP / 4, start=20.0), hop=HOP / 4)
+    candidates, asked = references.candidates(query, 5), []
+    at_once = SequenceRanker()(query, candidates, references)
+    found = references.fingerprints
+    monkeypatch.setattr(references, "fingerprints", lambda ids: (asked.append(len(ids)), found(ids))[1])
+    monkeypatch.setattr(sequence, "_HELD", 1)
+    assert SequenceRanker()(query, candidates, references) == at_once
+    assert max(asked) <= len(query)  # one diagonal
 
 
 def test_silence_and_no_candidates_are_no_match():
