@@ -24,7 +24,7 @@ from torch import Tensor
 from encoder.contrast import Contrast
 from reranker.rank import Occurrence, within
 from reranker.slide import Asked, Lines, highest, one_core_each
-from reranker.trace import Warp, centred, measure, occurrences
+from reranker.trace import Warp, centred, retrace, trace
 from reranker.verify import Features, Verifier
 
 NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
@@ -161,10 +161,19 @@ class Correlator:
         """What `compare` found of that reference, with tempo and transposition measured finely and all occurrences."""
         if found.score <= 0:
             return found
-        config, rough = self.correlation, Warp(tempo_ratio=found.tempo_ratio, transposition=found.transposition)
-        warp = measure(query, reference, rough, piece=config.piece, tempo_step=config.tempo_step)
-        places = occurrences(query, reference, warp, piece=config.piece, seconds=config.contrast.seconds)
+        warp, places = self._traced(query, reference, found)
+        if places:
+            warp, places = retrace(query, reference, warp, places, **self._how)
         return _explanation(found.score, warp, places)
+
+    def _traced(self, query: Features, reference: Features, found: Explanation) -> tuple[Warp, tuple[Occurrence, ...]]:
+        rough = Warp(tempo_ratio=found.tempo_ratio, transposition=found.transposition)
+        return trace(query, reference, rough, **self._how)
+
+    @property
+    def _how(self) -> dict[str, float]:
+        config = self.correlation
+        return {"piece": config.piece, "tempo_step": config.tempo_step, "seconds": config.contrast.seconds}
 
     def _verified(
         self, query: Features, references: Mapping[int, Features], found: Mapping[int, Explanation], *, share: float
@@ -176,7 +185,9 @@ class Correlator:
 
         def judged(number: int) -> Explanation:
             one = found[number]
-            if not (places := self.explain(query, references[number], one).occurrences):
+            # As it is first traced: what is traced finely makes wrong references look better too (docs/experiments.md).
+            _, places = self._traced(query, references[number], one)
+            if not places:
                 return one  # nothing lies upon the query that could be believed
             odds = self.verifier.verdict(query, references[number], places, seconds=config.contrast.seconds)
             return replace(one, score=one.score * math.exp(config.trust * (odds - config.usual)))

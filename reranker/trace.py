@@ -4,10 +4,11 @@ The places where pieces of the query are most like the reference are kept; aroun
 to a fine grid of tempo ratios and transpositions, and the warp at which the patches are most alike is taken. At that
 warp, an occurrence is a stretch of a line (reference time = intercept + tempo ratio * query time) along which frames
 are alike: a loop in the query gives several parallel lines, chops several short stretches. Each frame of the query
-belongs to at most one.
+belongs to at most one. What is told is traced once more, with patches as long as the longest stretch: the longer one
+is, the finer it tells the tempo.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +22,11 @@ from reranker.rank import Occurrence
 
 _PATCHES = 12  # places at which tempo and transposition are measured
 _LONG = 3  # pieces that a patch is long: short enough for short samples, long enough to tell tempi 2 % apart
+_LONGEST = 12  # pieces that one is long where what was found is
 _REACH = 6  # frames around a place in which a patch may lie
 _LINES = 32  # intercepts that may hold occurrences
 _APART = 2.0  # frames between two intercepts that are told apart
+_BETWEEN = (0.0, -0.5, 0.5)  # frames from an intercept to lines that are tried too: a query's frames begin anywhere
 _ALIKE = 0.4  # of the likeness of the best stretch, above which frames count as part of an occurrence
 _CLEAR = 6.0  # standard deviations by which an occurrence stands out of chance
 _SHORTEST = 6  # frames of an occurrence
@@ -59,16 +62,48 @@ def transposed(frames: Tensor, semitones: float) -> Tensor:
     return _shifted(frames, whole) * (1 - part) + _shifted(frames, whole + 1) * part
 
 
+def trace(
+    query: NDArray[np.uint8],
+    reference: NDArray[np.uint8],
+    rough: Warp,
+    *,
+    piece: int,
+    tempo_step: float,
+    seconds: float,
+) -> tuple[Warp, tuple[Occurrence, ...]]:
+    """The warp near the rough one, and what lies where at it, by time; `seconds` from frame to frame."""
+    warp = measure(query, reference, rough, piece=piece, long=_LONG * piece, tempo_step=tempo_step)
+    return warp, occurrences(query, reference, warp, piece=piece, seconds=seconds)
+
+
+def retrace(
+    query: NDArray[np.uint8],
+    reference: NDArray[np.uint8],
+    warp: Warp,
+    found: Sequence[Occurrence],
+    *,
+    piece: int,
+    tempo_step: float,
+    seconds: float,
+) -> tuple[Warp, tuple[Occurrence, ...]]:
+    """The same more finely, from what `trace` found, one occurrence or more."""
+    longest = round(max(o.query_span[1] - o.query_span[0] for o in found) / seconds)
+    long = min(longest, _LONGEST * piece)
+    step = tempo_step * min(_LONG * piece / long, 1.0)
+    finer = measure(query, reference, warp, piece=piece, long=long, tempo_step=step)
+    again = occurrences(query, reference, finer, piece=piece, seconds=seconds, fine=True)
+    return (finer, again) if again else (warp, tuple(found))
+
+
 def measure(
-    query: NDArray[np.uint8], reference: NDArray[np.uint8], warp: Warp, *, piece: int, tempo_step: float
+    query: NDArray[np.uint8], reference: NDArray[np.uint8], warp: Warp, *, piece: int, long: int, tempo_step: float
 ) -> Warp:
-    """The warp near the rough one at which the likest places of the two are most alike.
+    """The warp near the rough one at which the likest places of the two, `long` frames each, are most alike.
 
     Tempo ratios within 1.25 steps of the rough one's logarithm, transpositions within 1 semitone, both refined by a
     parabola through the best of a grid and its neighbours.
     """
     asked, asking = centred(reference), centred(query)
-    long = _LONG * piece
     places = _places(asking, asked, warp, piece=long, hop=piece // 2, each=1)
     tempi = warp.tempo_ratio * np.exp(np.linspace(-1.25, 1.25, 13) * tempo_step)
     semitones = warp.transposition + np.linspace(-1, 1, 9)
@@ -79,14 +114,26 @@ def measure(
 
 
 def occurrences(
-    query: NDArray[np.uint8], reference: NDArray[np.uint8], warp: Warp, *, piece: int, seconds: float
+    query: NDArray[np.uint8],
+    reference: NDArray[np.uint8],
+    warp: Warp,
+    *,
+    piece: int,
+    seconds: float,
+    fine: bool = False,
 ) -> tuple[Occurrence, ...]:
-    """Stretches of the query that are like the reference at that warp, by time; `seconds` from frame to frame."""
+    """Stretches of the query that are like the reference at that warp, by time; `seconds` from frame to frame.
+
+    Where `fine`, lines between frames are tried too, and frames between frames count as if they were no fainter.
+    """
     asked, asking = centred(reference), transposed(centred(query), -warp.transposition)
     ratio = warp.tempo_ratio
     _, starts, positions = _places(centred(query), asked, warp, piece=piece, hop=piece // 2, each=3)
     lines = _distinct(positions.numpy() - starts.numpy() * ratio)
-    found = _stretches(_along(asking, asked, lines, ratio), _along(asking, asked, _anywhere(asked), ratio), piece)
+    if fine:
+        lines = (lines[:, None] + _BETWEEN).ravel()
+    along = (_along(asking, asked, some, ratio, even=fine) for some in (lines, _anywhere(asked)))
+    found = _stretches(*along, piece)
     spans = sorted((first, last, lines[line]) for line, first, last in found)
     return tuple(
         Occurrence(
@@ -181,8 +228,11 @@ def _transposed_cosines(mine: Tensor, theirs: Tensor, semitones: NDArray[np.floa
         yield product / (mixed.clamp(min=1e-12)[..., None] * norm.clamp(min=1e-12)).sqrt()
 
 
-def _along(asking: Tensor, asked: Tensor, lines: NDArray[np.float64], ratio: float) -> Tensor:
-    """(lines, query frames) likeness of each frame with the one the line leads to; 0 outside the reference."""
+def _along(asking: Tensor, asked: Tensor, lines: NDArray[np.float64], ratio: float, *, even: bool = False) -> Tensor:
+    """(lines, query frames) likeness of each frame with the one the line leads to; 0 outside the reference.
+
+    A mean of two frames is fainter than either; where `even`, that is made up for.
+    """
     where = torch.from_numpy(lines)[:, None] + torch.arange(len(asking)) * ratio
     inside = (where >= 0) & (where <= len(asked) - 1)
     low, part = _between(where, len(asked))
@@ -194,7 +244,15 @@ def _along(asking: Tensor, asked: Tensor, lines: NDArray[np.float64], ratio: flo
         after = each[rows, (first + 1).clamp(max=len(asked) - 1)]
         products[:, chosen] = each[rows, first] * (1 - rest) + after * rest
     scale = _norm(_smooth(asking.square().sum(1))) * _norm(_smooth(asked.square().sum(1))).mean()
+    if even:
+        products /= _faintness(asked, part)
     return torch.where(inside, products / scale, 0.0)
+
+
+def _faintness(frames: Tensor, part: Tensor) -> Tensor:
+    """Root of the energy that lies so far between two frames, 0 to 1, over that of frames, as it usually is."""
+    alike = (frames[1:] * frames[:-1]).sum() / frames.square().sum().clamp(min=1e-6)
+    return (1 - 2 * part * (1 - part) * (1 - alike.clamp(min=0))).sqrt()
 
 
 def _stretches(likeness: Tensor, chance: Tensor, piece: int) -> list[tuple[int, int, int]]:

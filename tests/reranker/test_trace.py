@@ -43,3 +43,30 @@ def test_along_a_line_each_frame_meets_the_one_it_leads_to(monkeypatch):
     torch.testing.assert_close(found, torch.where(inside, expected, 0.0))
     monkeypatch.setattr(trace, "_CELLS", 100)  # two frames of the query at once
     torch.testing.assert_close(trace._along(asking, asked, lines, ratio), found)
+
+
+def test_means_of_neighbours_are_as_faint_as_is_said():
+    frames = noise(4001, 6)
+    smooth = (frames[1:] + frames[:-1]) / 2  # neighbours are alike
+    for part in (0.0, 0.25, 0.5, 0.9):
+        between = torch.lerp(smooth[:-1], smooth[1:], part)
+        found = trace._faintness(smooth, torch.tensor(part))
+        assert float(found) == pytest.approx(float(between.norm() / smooth[:-1].norm()), rel=0.02)
+    assert float(trace._faintness(smooth, torch.tensor(0.5))) < 0.9
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_query_may_begin_between_two_frames(offset):
+    rng = np.random.default_rng(5)
+    fine = (rng.random((1000, 24)) > 0.9) * 255  # half frames
+    kernel = np.array([0.25, 0.75, 1.0, 0.75, 0.25])
+    fine = np.apply_along_axis(lambda bin: np.convolve(bin, kernel, "same"), 0, fine).clip(0, 255).astype(np.uint8)
+    reference, query = fine[::2], fine[200 + offset : 600 : 2]
+    rough = trace.Warp(tempo_ratio=1.0, transposition=0.0)
+    how = {"piece": 16, "tempo_step": 0.06, "seconds": 1.0}
+    warp, found = trace.retrace(query, reference, *trace.trace(query, reference, rough, **how), **how)
+    assert warp.tempo_ratio == pytest.approx(1.0, abs=0.002)
+    (place,) = found
+    assert place.query_span == pytest.approx((0, 200), abs=2)
+    assert place.reference_span[0] - place.query_span[0] == pytest.approx(100 + offset / 2, abs=0.3)
+    assert place.likeness > 0.85
