@@ -15,6 +15,7 @@ point measured on searches for nothing (reranker/operating_point.py).
 """
 
 import copy
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -34,7 +35,7 @@ from encoder.training.augment import Views
 from encoder.training.makers import pairs_of
 from encoder.training.pairs import PairBatch
 from encoder.training.run import Run
-from encoder.training.schedule import rate
+from encoder.training.schedule import diverged, rate
 from encoder.training.stem_cache import StemCache
 from reranker import negatives, operating_point
 from reranker.checkpoint import Reranker
@@ -210,7 +211,10 @@ class _Run(Run):
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)  # dropout
             anchors = torch.arange(len(near), device=self.device).split(self.schedule.anchors)
-            return sum(self._update(views, sides, part, near, far) for part in anchors) / len(anchors)
+            loss = sum(self._update(views, sides, part, near, far) for part in anchors) / len(anchors)
+        if not math.isfinite(loss):
+            raise diverged(loss, f"at step {step}")
+        return loss
 
     def _update(self, views: Views, sides: Sides, anchors: Tensor, near: Tensor, far: Tensor | None) -> float:
         """One update: each of the pairs `anchors` with its right reference, then its wrong ones."""

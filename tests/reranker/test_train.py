@@ -106,6 +106,13 @@ def test_an_interrupted_run_end_to_end_ends_like_an_uninterrupted_one(together, 
     assert [first.loss, second.loss] == pytest.approx([r.loss for r in records], rel=1e-4)
 
 
+def test_a_loss_that_is_no_number_stops_the_run(cache, encoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(train._Run, "_loss", lambda run, logits, similarities: logits.sum() * torch.nan)
+    with pytest.raises(FloatingPointError, match="loss is nan at step 0; lower the learning rate"):
+        next(train.train(cache, encoder, tmp_path, schedule=SCHEDULE))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_classifier_learns_a_batch_by_heart(cache, encoder, tmp_path):
     schedule = replace(SCHEDULE, learning_rate=3e-3, epochs=100)
     run = train._Run(cache, encoder, schedule, tmp_path, torch.device("cpu"))
