@@ -73,9 +73,17 @@ class RerankerSchedule:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "anchors", "negatives", "judged", "learning_rate", "candidates"):
+        positive = ("epochs", "steps", "batch", "anchors", "negatives", "judged", "learning_rate", "candidates")
+        for name in (*positive, "minimum"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"reranker schedule: {name} is {getattr(self, name)}, expected more than 0")
+        for name in ("encoder_rate", "final_rate", "warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"reranker schedule: {name} is {getattr(self, name)}, expected 0 or more")
+        if self.validation_pairs < 2:
+            raise ValueError(
+                f"reranker schedule: validation_pairs is {self.validation_pairs}, expected 2 or more to compare"
+            )
         if self.negatives >= self.batch:
             raise ValueError(
                 f"reranker schedule: {self.negatives} negatives from a batch of {self.batch}, expected fewer"
@@ -84,8 +92,6 @@ class RerankerSchedule:
             raise ValueError(
                 f"reranker schedule: {self.catalogued} of {self.negatives} negatives from a catalogue, expected fewer"
             )
-        if self.encoder_rate < 0:
-            raise ValueError(f"reranker schedule: encoder_rate is {self.encoder_rate}, expected 0 or more")
         if not 0 < self.false_alarms < 1:
             raise ValueError(
                 f"reranker schedule: false_alarms is {self.false_alarms}, expected a share between 0 and 1"

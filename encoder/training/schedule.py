@@ -22,7 +22,7 @@ class Schedule:
     lanes: int = 1
     learning_rate: float = 8e-5  # peak, Adam
     final_rate: float = 7e-7
-    warmup: int = 30  # steps
+    warmup: int = 30  # steps; 0: none
     temperature: float = 0.05  # NT-Xent
     clip: float = 1.0  # gradient norm
     patience: int = 10  # epochs without a better validation before stopping
@@ -32,9 +32,13 @@ class Schedule:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "chunk", "lanes", "learning_rate", "temperature", "patience"):
+        positive = ("epochs", "steps", "batch", "chunk", "lanes", "learning_rate", "temperature", "clip", "patience")
+        for name in (*positive, "validation_pairs"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected more than 0")
+        for name in ("portion", "final_rate", "warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected 0 or more")
         if self.precision not in get_args(Schedule.__annotations__["precision"]):
             raise ValueError(f"schedule: precision is {self.precision!r}, expected float32 or bfloat16")
         if self.batch < 2:

@@ -263,7 +263,16 @@ def test_warm_up_rises_linearly_and_may_be_left_out():
 
 @pytest.mark.parametrize(
     ("values", "reason"),
-    [({"batch": 1}, "at least 2"), ({"epochs": 0}, "epochs is 0, expected more than 0"), ({"chunk": 0}, "chunk is 0")],
+    [
+        ({"batch": 1}, "at least 2"),
+        ({"epochs": 0}, "epochs is 0, expected more than 0"),
+        ({"chunk": 0}, "chunk is 0"),
+        ({"clip": 0.0}, "clip is 0.0, expected more than 0"),
+        ({"validation_pairs": 0}, "validation_pairs is 0, expected more than 0"),
+        ({"portion": -1}, "portion is -1, expected 0 or more"),
+        ({"warmup": -1}, "warmup is -1, expected 0 or more"),
+        ({"final_rate": -1e-6}, "final_rate is -1e-06, expected 0 or more"),
+    ],
 )
 def test_an_impossible_schedule_is_refused(values, reason):
     with pytest.raises(ValueError, match=reason):
