@@ -18,7 +18,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,9 @@ class _Run(Run):
         return dict(classifier=self.classifier, optimiser=self.optimiser) | learning
 
     def settings(self) -> dict[str, Any]:
-        return {"encoder": self.encoder.digest, "schedule": asdict(self.schedule), "classifier": asdict(self.config)}
+        schedule = asdict(replace(self.schedule, epochs=1))
+        learning = {"encoder": self.encoder.digest, "classifier": asdict(self.config)}
+        return learning | {"schedule": schedule, "data": self.maker.told()}
 
     def advance(self) -> RerankerEpoch:
         """One epoch: train, validate, keep."""

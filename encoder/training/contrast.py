@@ -147,8 +147,9 @@ class _Run(Run):
         return dict(network=self.network, scale=self.scale, optimiser=self.optimiser)
 
     def settings(self) -> dict[str, Any]:
-        schedule = replace(self.schedule, epochs=1, patience=1)
-        return {"encoder": self.loaded.digest, "schedule": asdict(schedule), "pairing": asdict(PAIRING)}
+        schedule = asdict(replace(self.schedule, epochs=1, patience=1))
+        learned = {"pairing": asdict(PAIRING), "data": self.maker.told()}
+        return {"encoder": self.loaded.digest, "schedule": schedule} | learned
 
     def save(self) -> None:
         self._fit_bytes()

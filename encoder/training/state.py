@@ -24,10 +24,10 @@ def load(directory: Path, config: dict[str, Any], device: torch.device) -> dict[
     if not (directory / FILE).exists():
         return None
     state = torch.load(directory / FILE, weights_only=True, map_location=device)
-    if state.pop("config") != config:
-        raise ValueError(
-            f"{directory / FILE} belongs to other settings; choose another --out, or remove it to start over"
-        )
+    kept = state.pop("config")
+    if others := [name for name in sorted(config | kept) if kept.get(name, ...) != config.get(name, ...)]:
+        told = f"{directory / FILE} belongs to other settings ({', '.join(others)} changed)"
+        raise ValueError(f"{told}; choose another --out, or remove it to start over")
     return state
 
 

@@ -127,7 +127,7 @@ class _Run(Run):
 
     def settings(self) -> dict[str, Any]:
         system = checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
-        return system | {"started_from": self.origin and self.origin["digest"]}
+        return system | {"started_from": self.origin and self.origin["digest"], "data": self.maker.told()}
 
     def save(self) -> None:
         contrast = {"contrast": self.origin["contrast"]} if self.origin and "contrast" in self.origin else {}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -138,14 +139,32 @@ def test_without_resume_a_run_starts_over(cache, system, tmp_path):
 
 def test_the_state_of_other_settings_is_refused(cache, system, changed, uninterrupted):
     _, out = uninterrupted
-    for other in (
-        changed(system, schedule={"learning_rate": 1e-3}),
-        changed(system, schedule={"steps": 9}),
-        changed(system, pairing={"gain": 10.0}),
-        changed(system, network={"hidden": 8}),
+    for part, values in (
+        ("schedule", {"learning_rate": 1e-3}),
+        ("schedule", {"steps": 9}),
+        ("pairing", {"gain": 10.0}),
+        ("network", {"hidden": 8}),
     ):
-        with pytest.raises(ValueError, match="belongs to other settings; choose another --out, or remove it"):
-            next(train.train(cache, other, out))
+        told = rf"belongs to other settings \({part} changed\); choose another --out, or remove it"
+        with pytest.raises(ValueError, match=told):
+            next(train.train(cache, changed(system, **{part: values}), out))
+
+
+def test_a_run_on_other_data_is_not_gone_on_with(fewer, system, uninterrupted):
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data changed\)"):
+        next(train.train(fewer, system, uninterrupted[1]))
+
+
+def test_what_is_learned_from_is_told_by_names_and_lengths(cache, system, tmp_path):
+    maker = train._Run(cache, system, tmp_path, torch.device("cpu")).maker
+    before = maker.told()
+    maker.tracks = [replace(maker.tracks[0], length=maker.tracks[0].length - 1), *maker.tracks[1:]]
+    assert maker.told()["digest"] != before["digest"]
+    maker.tracks = [
+        replace(maker.tracks[0], length=maker.tracks[0].length + 1, title="of no account"),
+        *maker.tracks[1:],
+    ]
+    assert maker.told() == before
 
 
 def test_a_run_that_began_with_other_weights_is_not_gone_on_with(cache, system, changed, uninterrupted, tmp_path):
@@ -176,7 +195,8 @@ def test_the_best_epoch_is_an_encoder_that_says_how_it_was_made(uninterrupted, s
     assert encoder.system == system
     best = max(r.epoch for r in records if r.best)
     assert [epoch["epoch"] for epoch in encoder.provenance["history"]] == list(range(1, best + 1))
-    assert encoder.provenance["data"] == {"tracks": 12, "hours": 0.02}  # 12 x 6 s
+    facts = encoder.provenance["data"]
+    assert (facts["tracks"], facts["hours"]) == (12, 0.02)  # 12 x 6 s
     assert encoder.provenance["seed"] == 1
     if best == 2:
         network = system.build()

@@ -261,7 +261,8 @@ def test_training_writes_an_encoder_and_says_what_it_did(whole):
     assert all(0 < r.average_precision <= 1 and r.align >= 0 and r.uniform >= 0 for r in records)
     encoder = Encoder(out / versions.FILE)
     assert encoder.system == SYSTEM
-    assert encoder.provenance["data"] == {"tracks": 8, "works": 4}
+    facts = encoder.provenance["data"]
+    assert (facts["tracks"], facts["works"]) == (8, 4)
     best = max(r.average_precision for r in records)
     assert max(h["average_precision"] for h in encoder.provenance["history"]) == best
 
@@ -288,6 +289,9 @@ def test_other_settings_and_other_systems_are_refused(folder, whole):
     read = version_set.read(folder)
     with pytest.raises(ValueError, match="belongs to other settings"):
         next(versions.train(read, replace(SYSTEM, schedule=replace(SCHEDULE, gamma=4)), whole[0]))
+    fewer = [v for v in read if v.work != "work 0"]
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data changed\)"):
+        next(versions.train(fewer, SYSTEM, whole[0]))
     with pytest.raises(ValueError, match="system asid is not trained on versions; use `asid train encoder`"):
         next(versions.train(read, systems.ASID, whole[0]))
     with pytest.raises(ValueError, match="system tiny does not learn from pairs of stems; use `asid train versions`"):

@@ -1,5 +1,6 @@
 """Training the reranker: it learns, is moved to its operating point, and fits one encoder only."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -71,7 +72,15 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(trained, cache, encod
         torch.testing.assert_close(kept[1][name], values, rtol=1e-4, atol=1e-6)
 
 
-def test_the_state_of_another_encoder_or_schedule_is_refused(trained, cache, encoders):
+def test_a_run_may_be_prolonged(trained, cache, encoder, tmp_path):
+    shutil.copytree(trained[1], tmp_path / "run")
+    (third,) = train.train(cache, encoder, tmp_path / "run", schedule=replace(SCHEDULE, epochs=3))
+    assert third.epoch == 3
+
+
+def test_the_state_of_another_encoder_schedule_or_data_is_refused(trained, cache, fewer, encoders):
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data changed\)"):
+        next(train.train(fewer, encoders[0], trained[1], schedule=SCHEDULE))
     with pytest.raises(ValueError, match="belongs to other settings"):
         next(train.train(cache, encoders[1], trained[1], schedule=SCHEDULE))
     with pytest.raises(ValueError, match="belongs to other settings"):
