@@ -61,7 +61,7 @@ class Run:
 
     def restore(self) -> None:
         """Continue from the kept state, if there is one."""
-        kept = state.load(self.out, self.settings(), self.device)
+        kept = state.load(self.out, self.settings())
         if kept is None:
             return
         for name, part in self.parts().items():

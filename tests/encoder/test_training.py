@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -325,10 +326,53 @@ def test_an_error_in_the_making_of_a_batch_comes_through():
         next(state.ahead(make, 0, 2))
 
 
-def test_a_state_half_written_is_not_seen(tmp_path):
-    settings, device = {"a": 1}, torch.device("cpu")
-    assert state.load(tmp_path, settings, device) is None
+def test_a_state_half_written_is_not_seen_and_makes_way(tmp_path):
+    settings = {"a": 1}
+    assert state.load(tmp_path, settings) is None
     state.save(tmp_path, settings, {"epoch": 1})
     (tmp_path / f"{state.FILE}.unfinished").write_bytes(b"half")
-    assert state.load(tmp_path, settings, device) == {"epoch": 1}
-    assert os.listdir(tmp_path)
+    assert state.load(tmp_path, settings) == {"epoch": 1}
+    state.save(tmp_path, settings, {"epoch": 2})
+    assert os.listdir(tmp_path) == [state.FILE]
+    assert state.load(tmp_path, settings) == {"epoch": 2}
+
+
+def test_a_disk_that_is_full_is_told_in_one_line_and_the_state_before_stays(tmp_path):
+    state.save(tmp_path, {"a": 1}, {"epoch": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(
+            OSError, match=r"state.pt: cannot be written \(.*\), the one before stays; make room"
+        ) as caught:
+            state.save(tmp_path, {"a": 1}, {"epoch": 2, "network": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == [state.FILE]
+    assert state.load(tmp_path, {"a": 1}) == {"epoch": 1}
+
+
+def test_a_state_is_on_the_disk_before_it_takes_the_place_of_the_last(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, name=name, call=call: (calls.append(name), call(*given)))
+    state.save(tmp_path, {}, {"epoch": 1})
+    assert calls == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "words", "flipped", "another"])
+def test_a_damaged_state_is_told_in_one_line(tmp_path, damage):
+    state.save(tmp_path, {}, {"network": torch.ones(1000)})
+    path = tmp_path / state.FILE
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1  # of a weight
+    torch.save([1, 2], tmp_path / "another")
+    broken = {"empty": b"", "half": whole[: len(whole) // 2], "words": b"these are words", "flipped": bytes(flipped)}
+    broken["another"] = (tmp_path / "another").read_bytes()
+    path.write_bytes(broken[damage])
+    with pytest.raises(ValueError, match=r"state.pt: is damaged, .*; remove it to start over") as caught:
+        state.load(tmp_path, {})
+    assert "\n" not in str(caught.value)
