@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,11 @@ def rate(schedule: Schedule, step: int) -> float:
     return min(1.0, (step + 1) / max(schedule.warmup, 1)) * height
 
 
-def refuse_unread(schedule: Schedule, defaults: Schedule, names: Sequence[str]) -> None:
-    """ValueError where a value was changed that this training does not read."""
+def refuse_unread(given: Any, defaults: Any, names: Sequence[str], *, what: str = "schedule") -> None:
+    """ValueError where a value of a schedule or a pairing was changed that this training does not read."""
     for name in names:
-        if getattr(schedule, name) != getattr(defaults, name):
-            told = f"schedule: {name} is {getattr(schedule, name)}, which this training has no use for"
+        if getattr(given, name) != getattr(defaults, name):
+            told = f"{what}: {name} is {getattr(given, name)}, which this training has no use for"
             raise ValueError(f"{told}; leave it away")
 
 

@@ -14,7 +14,7 @@ import torch
 
 from encoder import checkpoint
 from encoder.encode import Encoder
-from encoder.systems import KINDS
+from encoder.systems import GRAFPRINT_SMALL, KINDS
 from encoder.training import augment, state, train
 from encoder.training.run import mixed
 from encoder.training.schedule import Schedule, rate
@@ -227,6 +227,12 @@ def test_side_by_side_the_shares_of_a_batch_give_the_same_steps(cache, system, c
         for name, lanes in (("one", {}), ("two", {"lanes": 2}))
     ]
     assert records[0].loss == pytest.approx(records[1].loss, rel=1e-3)
+
+
+def test_a_chunk_that_lanes_have_no_use_for_is_refused(cache, changed, tmp_path):
+    with pytest.raises(ValueError, match="chunk is 64, which this training has no use for; leave it away"):
+        next(train.train(cache, changed(GRAFPRINT_SMALL, schedule={"lanes": 2, "chunk": 64}), tmp_path))
+    assert train._unread(changed(GRAFPRINT_SMALL, schedule={"chunk": 64})) == []
 
 
 @pytest.mark.parametrize("sizes", [{"portion": 2}, {"chunk": 3}, {"portion": 2, "lanes": 2}])
