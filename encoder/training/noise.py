@@ -99,7 +99,12 @@ def noises(folder: str, rng: np.random.Generator, *, sample_rate: int) -> list[N
     Rendered: spectra that fall by 0 to 6 dB an octave, steady or swelling slowly, as of rooms, streets and crowds.
     """
     if folder:
-        return [noise for noise in _read(folder, sample_rate, "background noise") if rms(noise) > mixing.SILENT]
+        heard = [noise for noise in _read(folder, sample_rate, "background noise") if rms(noise) > mixing.SILENT]
+        if not heard:
+            raise ValueError(
+                f"{folder}: holds only silent files, expected background noise; leave it away to have it rendered"
+            )
+        return heard
     return [_noise(rng, slope, sample_rate) for slope in np.linspace(0, 1, _NOISES)]
 
 

@@ -179,6 +179,12 @@ def test_values_that_noisy_pairs_do_not_read_are_refused(change):
         maker(NoisePairing(**change))
 
 
+def test_a_folder_of_silent_noises_is_told(tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(RATE), RATE)
+    with pytest.raises(ValueError, match="holds only silent files, expected background noise; leave it away"):
+        maker(NoisePairing(noises=str(tmp_path)))
+
+
 def test_noise_shorter_than_a_window_is_repeated():
     short = np.arange(3, dtype=np.float32)
     assert noise.cut(np.random.default_rng(0), short, 7).tolist() == [0, 1, 2, 0, 1, 2, 0]

@@ -67,6 +67,9 @@ def test_a_list_of_versions_is_read(folder):
     [
         (("a", "w", "dev", "a.wav"), "line 2: split is 'dev', expected train, validation, test"),
         (("b", "w", "train", "b.wav"), "line 3: track 'b' is there twice"),
+        (("a", "", "train", "a.wav"), "line 2: work is empty, expected track, work, split, file in each"),
+        (("a", "w", "train"), "line 2: file is empty, expected track, work, split, file in each"),
+        (("a",), "line 2: work is empty"),
         (("a", "w", "train", "../a.wav"), "file is '../a.wav', expected a path below the audio folder"),
         (("a", "w", "train", "/a.wav"), "file is '/a.wav', expected a path below the audio folder"),
     ],
@@ -75,6 +78,12 @@ def test_broken_lists_are_refused(tmp_path, row, message):
     write_list(tmp_path, [row, ("b", "w", "train", "b.wav")])
     with pytest.raises(VersionSetError, match=message):
         version_set.read(tmp_path)
+
+
+def test_a_list_with_a_byte_order_mark_is_read(tmp_path):
+    text = "track,work,split,file\na,w,train,a.wav\nb,w,train,b.wav\n"
+    (tmp_path / version_set.FILE).write_text(text, encoding="utf-8-sig")
+    assert [v.track for v in version_set.read(tmp_path)] == ["a", "b"]
 
 
 def test_a_list_without_a_column_and_a_folder_without_a_list_are_refused(tmp_path):
