@@ -18,7 +18,7 @@ class Schedule:
     # stays in a CPU's fast memory, which takes a fifth off the time of a step.
     portion: int = 0
     # Shares of a batch that pass through the network side by side, a thread each (OMP_NUM_THREADS=1 then). With more
-    # than 1 the whole batch is in memory, and gradients are added in no fixed order.
+    # than 1 the whole batch is in memory, and gradients are added, and paths dropped, in no fixed order.
     lanes: int = 1
     learning_rate: float = 8e-5  # peak, Adam
     final_rate: float = 7e-7

@@ -2,8 +2,9 @@
 
 The loop is a generator; who iterates shows progress, stops it, or runs it as a flow. Step n always sees the same mix
 of the same batch of the seed (batch n, where a batch is mixed once) under the random state of step n, so a run that was
-killed and resumed ends where an uninterrupted one does. Validation is mixed as waveforms, at the last level of the
-curriculum.
+killed and resumed ends where an uninterrupted one does: with one lane. Several draw from that state, and add gradients,
+in the order in which their threads come; no two such runs are the same to the last bit, and with drop_path they drop
+other paths. Validation is mixed as waveforms, at the last level of the curriculum.
 """
 
 import time
