@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoder import graph
+from encoder.ibn import HalfInstanceNorm
 
 
 class Encoded(NamedTuple):
@@ -182,7 +183,8 @@ class StageLayers(nn.Module):
         super().__init__()
         padding = tuple((k - 1) // 2 for k in stage.kernel)
         self.convolution = nn.Conv2d(width, stage.channels, stage.kernel, stage.stride, padding, bias=False)
-        self.norm = InstanceBatchNorm(stage.channels) if stage.instance_norm else nn.BatchNorm2d(stage.channels)
+        ibn = stage.instance_norm
+        self.norm = HalfInstanceNorm(stage.channels, first="instance") if ibn else nn.BatchNorm2d(stage.channels)
         self.blocks = nn.ModuleList(
             GraphBlock(stage.channels, config, index=i, total=blocks) for i in range(first, first + stage.blocks)
         )
@@ -197,19 +199,6 @@ class StageLayers(nn.Module):
         return nodes.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-class InstanceBatchNorm(nn.Module):
-    """Instance norm on the first half of the channels, batch norm on the rest (Pan et al., IBN-Net)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.instance = nn.InstanceNorm2d(channels // 2, affine=True)
-        self.batch = nn.BatchNorm2d(channels - channels // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        half = self.instance.num_features
-        return torch.cat([self.instance(x[:, :half]), self.batch(x[:, half:])], dim=1)
-
-
 class GraphBlock(nn.Module):
     """Max-relative graph convolution and feed-forward layers, each added to its input (Vision GNN)."""
 
@@ -217,26 +206,19 @@ class GraphBlock(nn.Module):
         super().__init__()
         dilation = min(index // 4 + 1, config.max_dilation)
         self.aggregate = AGGREGATIONS[config.aggregation](channels, config, dilation)
-        self.drop = config.drop_path * index / max(total - 1, 1)
-        self.before = NodeLinear(channels, channels)
-        self.update = NodeLinear(2 * channels, channels)
-        self.after = NodeLinear(channels, channels)
-        self.widen = NodeLinear(channels, config.expansion * channels)
-        self.narrow = NodeLinear(config.expansion * channels, channels)
+        self.path = DropPath(config.drop_path * index / max(total - 1, 1))
+        self.before = NormedLinear(channels, channels, bias=False)
+        self.update = NormedLinear(2 * channels, channels, bias=False)
+        self.after = NormedLinear(channels, channels, bias=False)
+        self.widen = NormedLinear(channels, config.expansion * channels, bias=False)
+        self.narrow = NormedLinear(config.expansion * channels, channels, bias=False)
 
     def forward(self, x: Tensor, cells: tuple[int, int]) -> Tensor:
         """(batch, nodes, channels), the nodes being frequency x time `cells`, -> same shape."""
         h = self.before(x)
         h = torch.cat([h, self.aggregate(h, cells)], dim=-1)
-        x = x + self._path(self.after(F.relu(self.update(h))))
-        return x + self._path(self.narrow(F.relu(self.widen(x))))
-
-    def _path(self, x: Tensor) -> Tensor:
-        """Stochastic depth: in training, the whole branch of a segment is dropped with probability `drop`."""
-        if not self.training or self.drop == 0:
-            return x
-        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.drop
-        return x * keep / (1 - self.drop)
+        x = x + self.path(self.after(F.relu(self.update(h))))
+        return x + self.path(self.narrow(F.relu(self.widen(x))))
 
 
 class Nearest(nn.Module):
@@ -274,16 +256,31 @@ class Around(nn.Module):
 AGGREGATIONS = {"graph": Nearest, "alone": Alone, "convolution": Around}
 
 
-class NodeLinear(nn.Module):
-    """Linear map and batch norm over all nodes of the batch."""
+class NormedLinear(nn.Module):
+    """Linear map and batch norm over all nodes of the batch: (batch, nodes, channels)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=False)
+        self.linear = nn.Linear(inputs, outputs, bias=bias)
         self.norm = nn.BatchNorm1d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.linear(x).flatten(0, 1)).view(*x.shape[:2], -1)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, the whole branch of a segment is dropped with probability `drop`."""
+
+    def __init__(self, drop: float) -> None:
+        super().__init__()
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, nodes, channels) -> same shape, of the same mean."""
+        if not self.training or self.drop == 0:
+            return x
+        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.drop
+        return x * keep / (1 - self.drop)
 
 
 class Projector(nn.Module):

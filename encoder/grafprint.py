@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoder import graph
-from encoder.gnn import Encoded, PatchInput
-from encoder.published import NormedLinear
+from encoder.gnn import DropPath, Encoded, NormedLinear, PatchInput
 from encoder.released import layer_keys, renamed
 
 _BLOCK_LAYERS = {  # of one graph block: released -> ours
@@ -150,7 +149,7 @@ class DenseBlock(nn.Module):
     def __init__(self, config: GraFPrint, channels: int, *, index: int) -> None:
         super().__init__()
         self.k, self.dilation = config.neighbours, config.dilation(index)
-        self.drop = config.drop_path * index / max(sum(config.blocks) - 1, 1)
+        self.path = DropPath(config.drop_path * index / max(sum(config.blocks) - 1, 1))
         self.before = NormedLinear(channels, channels)
         self.update = GroupedLinear(2 * channels, groups=config.groups)
         self.update_norm = nn.BatchNorm1d(2 * channels)
@@ -164,15 +163,8 @@ class DenseBlock(nn.Module):
         # Channel by channel the node and its message, so that every group of the map sees both.
         h = self.update(torch.stack([h, messages], dim=3).flatten(2))  # (batch, nodes, 2 * channels)
         h = F.relu(self.update_norm(h.flatten(0, 1))).view_as(h)
-        x = x + self._path(self.after(h))
-        return x + self._path(self.narrow(F.relu(self.widen(x))))
-
-    def _path(self, x: Tensor) -> Tensor:
-        """Stochastic depth: in training, the whole branch of a segment is dropped with probability `drop`."""
-        if not self.training or self.drop == 0:
-            return x
-        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.drop
-        return x * keep / (1 - self.drop)
+        x = x + self.path(self.after(h))
+        return x + self.path(self.narrow(F.relu(self.widen(x))))
 
 
 class GroupedLinear(nn.Module):

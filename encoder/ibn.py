@@ -1,4 +1,4 @@
-"""IBN and GeM: what the convolutional systems (CLEWS, ResNet-IBN) share.
+"""IBN and GeM: what convolutional networks (CLEWS, ResNet-IBN, the early stages of encoder/gnn.py) share.
 
 IBN (Pan et al., ECCV 2018) normalises one half of the channels per instance, which forgets level and colour of the
 recording, and the other half over the batch. Generalised mean pooling (Radenovic et al., TPAMI 2018) lies between the

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoder import graph
-from encoder.gnn import Encoded, PatchInput
+from encoder.gnn import Encoded, NormedLinear, PatchInput
 from encoder.released import layer_keys, read_released, renamed
 
 GRAPH_BLOCKS = ("bypassed", "active")
@@ -126,18 +126,6 @@ class PublishedNetwork(nn.Module):
             return nn.Sequential()
         layers = self.config.layers()[stage]
         return nn.Sequential(*(ReleasedBlock(self.config, stage, layer=layer) for layer in layers))
-
-
-class NormedLinear(nn.Module):
-    """Linear map and batch norm over all nodes of the batch: (batch, nodes, channels)."""
-
-    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=bias)
-        self.norm = nn.BatchNorm1d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.linear(x).flatten(0, 1)).view(*x.shape[:2], -1)
 
 
 class Downsampling(nn.Module):

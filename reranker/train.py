@@ -15,9 +15,10 @@ point measured on searches for nothing (reranker/operating_point.py).
 """
 
 import copy
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from encoder.training.augment import Views
 from encoder.training.makers import pairs_of
 from encoder.training.pairs import PairBatch
 from encoder.training.run import Run
-from encoder.training.schedule import rate
+from encoder.training.schedule import diverged, rate
 from encoder.training.stem_cache import StemCache
 from reranker import negatives, operating_point
 from reranker.checkpoint import Reranker
@@ -72,9 +73,17 @@ class RerankerSchedule:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "anchors", "negatives", "judged", "learning_rate", "candidates"):
+        positive = ("epochs", "steps", "batch", "anchors", "negatives", "judged", "learning_rate", "candidates")
+        for name in (*positive, "minimum"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"reranker schedule: {name} is {getattr(self, name)}, expected more than 0")
+        for name in ("encoder_rate", "final_rate", "warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"reranker schedule: {name} is {getattr(self, name)}, expected 0 or more")
+        if self.validation_pairs < 2:
+            raise ValueError(
+                f"reranker schedule: validation_pairs is {self.validation_pairs}, expected 2 or more to compare"
+            )
         if self.negatives >= self.batch:
             raise ValueError(
                 f"reranker schedule: {self.negatives} negatives from a batch of {self.batch}, expected fewer"
@@ -83,8 +92,6 @@ class RerankerSchedule:
             raise ValueError(
                 f"reranker schedule: {self.catalogued} of {self.negatives} negatives from a catalogue, expected fewer"
             )
-        if self.encoder_rate < 0:
-            raise ValueError(f"reranker schedule: encoder_rate is {self.encoder_rate}, expected 0 or more")
         if not 0 < self.false_alarms < 1:
             raise ValueError(
                 f"reranker schedule: false_alarms is {self.false_alarms}, expected a share between 0 and 1"
@@ -159,7 +166,9 @@ class _Run(Run):
         return dict(classifier=self.classifier, optimiser=self.optimiser) | learning
 
     def settings(self) -> dict[str, Any]:
-        return {"encoder": self.encoder.digest, "schedule": asdict(self.schedule), "classifier": asdict(self.config)}
+        schedule = asdict(replace(self.schedule, epochs=1))
+        learning = {"encoder": self.encoder.digest, "classifier": asdict(self.config)}
+        return learning | {"schedule": schedule, "data": self.maker.told()}
 
     def advance(self) -> RerankerEpoch:
         """One epoch: train, validate, keep."""
@@ -210,7 +219,10 @@ class _Run(Run):
         with torch.random.fork_rng():
             torch.manual_seed(hash((self.schedule.seed, step)) % 2**31)  # dropout
             anchors = torch.arange(len(near), device=self.device).split(self.schedule.anchors)
-            return sum(self._update(views, sides, part, near, far) for part in anchors) / len(anchors)
+            loss = sum(self._update(views, sides, part, near, far) for part in anchors) / len(anchors)
+        if not math.isfinite(loss):
+            raise diverged(loss, f"at step {step}")
+        return loss
 
     def _update(self, views: Views, sides: Sides, anchors: Tensor, near: Tensor, far: Tensor | None) -> float:
         """One update: each of the pairs `anchors` with its right reference, then its wrong ones."""

@@ -154,7 +154,8 @@ class _Run(Run):
 
     def settings(self) -> dict[str, Any]:
         schedule = asdict(replace(self.schedule, epochs=1, patience=1))
-        return {"encoder": self.encoder.digest, "schedule": schedule, "started_from": self.origin}
+        begun = {"encoder": self.encoder.digest, "started_from": self.origin}
+        return begun | {"schedule": schedule, "data": self.maker.told()}
 
     def save(self) -> None:
         config = TrainedVerifier(verifier=self.config, contrast=self.encoder.contrast_digest)

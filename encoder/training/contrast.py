@@ -1,10 +1,12 @@
 """Train the contrast network of an encoder: pairs from the stem cache -> features that survive other music.
 
 The correlator tries every tempo ratio and transposition, so features need not withstand these, only what is mixed over
-a sample. A pair's query view is therefore played back at the nearest ratio and transposition of the correlator's grid,
-up to half a frame off, and pieces of both views are compared by their cosine, place by place: a piece of the query
-has to be nearer to its own piece of the reference than to those of all other tracks in the batch, and than they are at
-other transpositions. Nothing but the contrast network is trained; what the encoder makes of segments stays as it is.
+a sample. A pair's query view is therefore played back at the nearest ratio and transposition in steps of the
+correlator's, up to half a frame off, and pieces of both views are compared by their cosine, place by place. A piece of
+the reference has to be nearer to its own piece of the query than to those of other tracks in the batch, as they are and
+at wrong transpositions, and a piece of the query nearer to its own piece of the reference than to those of others; what
+may show the same does not count. Nothing but the contrast network is trained, and the scale of the cosines; what the
+encoder makes of segments stays as it is.
 """
 
 import time
@@ -42,7 +44,7 @@ _PORTION = 12
 _FAINT = 0.1  # scale of what blocks add that a smaller network did not have
 _LOUDEST = 0.99  # share of the reference views' features that bytes can hold
 
-# Whole samples in place, as far transposed as the correlator looks, at every level from the start.
+# Whole samples in place, as far transposed as the correlator looks (varispeed goes farther), at every level at once.
 PAIRING = Pairing(
     offset=0.0,
     transposition=5.0,
@@ -147,8 +149,9 @@ class _Run(Run):
         return dict(network=self.network, scale=self.scale, optimiser=self.optimiser)
 
     def settings(self) -> dict[str, Any]:
-        schedule = replace(self.schedule, epochs=1, patience=1)
-        return {"encoder": self.loaded.digest, "schedule": asdict(schedule), "pairing": asdict(PAIRING)}
+        schedule = asdict(replace(self.schedule, epochs=1, patience=1))
+        learned = {"pairing": asdict(PAIRING), "data": self.maker.told()}
+        return {"encoder": self.loaded.digest, "schedule": schedule} | learned
 
     def save(self) -> None:
         self._fit_bytes()

@@ -80,7 +80,10 @@ def cached_backward(
 def backward_side_by_side(
     network: Callable[[Tensor], Tensor], portions: Sequence[Tensor], loss: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """The same gradients with each portion in a thread of its own; all are in memory at once, and run once."""
+    """The same gradients with each portion in a thread of its own; all are in memory at once, and run once.
+
+    The threads share one random state: what is drawn for a portion depends on which comes first.
+    """
     with ThreadPoolExecutor(len(portions)) as pool:
         outputs = list(pool.map(network, portions))
         leaves = torch.cat([output.detach() for output in outputs]).requires_grad_()

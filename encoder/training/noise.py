@@ -22,6 +22,7 @@ from encoder.segments import SegmentGrid
 from encoder.training import mixing
 from encoder.training.pairing import NoisePairing
 from encoder.training.pairs import Moment, Pair, PairBatch, PairMaker, middle, rms
+from encoder.training.schedule import refuse_unread
 from encoder.training.stem_cache import StemCache
 
 _LEAD = 0.5  # seconds before a window that reverberate into it
@@ -32,15 +33,21 @@ _WET = (-12.0, 3.0)  # dB of the reverberation under (over) the direct sound
 _GAP = (0.002, 0.02)  # seconds between direct sound and first reflection
 _LONGEST = 120.0  # seconds taken of a noise file
 _LIMITS = replace(DEFAULT, shortest=0.001)  # an impulse response may be short
+# Of how other samples are chosen and shortened: here the whole excerpt is the sample, at a level.
+_UNREAD = ("gain", "foreign_interference", "whole_reference", "drums", "short", "shortest", "chopped")
 _SEED = 5_000_000  # of what is rendered: the same rooms and noises for every run
 
 
 class NoisePairMaker(PairMaker):
-    """Draws batches of clean and noisy views; batch n of a seed is always the same."""
+    """Draws batches of clean and noisy views; batch n of a seed is always the same.
+
+    ValueError where a field of the pairing was changed that is not read here.
+    """
 
     def __init__(
         self, cache: StemCache, pairing: NoisePairing, grid: SegmentGrid, n_fft: int, *, split: str, seed: int
     ) -> None:
+        refuse_unread(pairing, NoisePairing(), _UNREAD, what="pairing")
         super().__init__(cache, pairing, grid, n_fft, split=split, seed=seed)
         self.shift, self.lead = self.offset, round(_LEAD * grid.sample_rate)
         self.offset += self.lead  # so much is read on both sides of a window
@@ -92,7 +99,12 @@ def noises(folder: str, rng: np.random.Generator, *, sample_rate: int) -> list[N
     Rendered: spectra that fall by 0 to 6 dB an octave, steady or swelling slowly, as of rooms, streets and crowds.
     """
     if folder:
-        return [noise for noise in _read(folder, sample_rate, "background noise") if rms(noise) > mixing.SILENT]
+        heard = [noise for noise in _read(folder, sample_rate, "background noise") if rms(noise) > mixing.SILENT]
+        if not heard:
+            raise ValueError(
+                f"{folder}: holds only silent files, expected background noise; leave it away to have it rendered"
+            )
+        return heard
     return [_noise(rng, slope, sample_rate) for slope in np.linspace(0, 1, _NOISES)]
 
 

@@ -18,7 +18,9 @@ query view of one mix is an ordinary warped mixture, and in further mixes, where
 other music of every interference.
 """
 
+import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,10 +98,12 @@ class PairMaker:
         weights = np.sqrt(np.clip(seconds, 2, 120)) * np.array([1 + (len(t.stems) > 1) for t in self.tracks])
         self.weights = weights / weights.sum()
 
-    def told(self) -> dict[str, float]:
-        """What is learned from, for a checkpoint."""
-        hours = sum(t.length for t in self.tracks) / self.grid.sample_rate / 3600
-        return dict(tracks=len(self.tracks), hours=round(hours, 2))
+    def told(self) -> dict[str, Any]:
+        """What is learned from, for a checkpoint and for whoever resumes: the digest is of names and lengths."""
+        lengths = [(t.track, t.length) for t in self.tracks]
+        hours = sum(length for _, length in lengths) / self.grid.sample_rate / 3600
+        digest = hashlib.sha256(repr(lengths).encode()).hexdigest()[:16]
+        return dict(tracks=len(self.tracks), hours=round(hours, 2), digest=digest)
 
     def batch(self, number: int, size: int, *, step: int | None = None) -> PairBatch:
         """Batch `number` of this maker's seed, of `size` pairs.

@@ -1,7 +1,8 @@
 """A training run: epoch after epoch, the best kept, the state on disk after each, so that a killed run goes on.
 
 What is learned, from what and how well is a subclass's: `advance` makes an epoch and keeps it, `parts` are what learns,
-`settings` what a resumed run must have in common with the one before, `save` writes the checkpoint of a best epoch.
+`settings` what a resumed run must have in common with the one before, its data too, and `save` writes the checkpoint of
+a best epoch.
 """
 
 import logging
@@ -32,7 +33,7 @@ class Run:
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same on resumption: all but when to stop (a run may be prolonged or cut short)."""
+        """What must be the same on resumption, data too: all but when to stop (a run may be prolonged or cut short)."""
         raise NotImplementedError
 
     def save(self) -> None:
@@ -51,7 +52,7 @@ class Run:
     def records(self, *, resume: bool) -> Iterator[Any]:
         """The epochs to come; those after the kept state, if there is one and `resume` is on.
 
-        ValueError where the state belongs to other settings.
+        ValueError where the state belongs to other settings or data.
         """
         if resume:
             self.restore()
@@ -60,7 +61,7 @@ class Run:
 
     def restore(self) -> None:
         """Continue from the kept state, if there is one."""
-        kept = state.load(self.out, self.settings(), self.device)
+        kept = state.load(self.out, self.settings())
         if kept is None:
             return
         for name, part in self.parts().items():

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +18,11 @@ class Schedule:
     # stays in a CPU's fast memory, which takes a fifth off the time of a step.
     portion: int = 0
     # Shares of a batch that pass through the network side by side, a thread each (OMP_NUM_THREADS=1 then). With more
-    # than 1 the whole batch is in memory, and gradients are added in no fixed order.
+    # than 1 the whole batch is in memory, and gradients are added, and paths dropped, in no fixed order.
     lanes: int = 1
     learning_rate: float = 8e-5  # peak, Adam
     final_rate: float = 7e-7
-    warmup: int = 30  # steps
+    warmup: int = 30  # steps; 0: none
     temperature: float = 0.05  # NT-Xent
     clip: float = 1.0  # gradient norm
     patience: int = 10  # epochs without a better validation before stopping
@@ -32,9 +32,13 @@ class Schedule:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "batch", "chunk", "lanes", "learning_rate", "temperature", "patience"):
+        positive = ("epochs", "steps", "batch", "chunk", "lanes", "learning_rate", "temperature", "clip", "patience")
+        for name in (*positive, "validation_pairs"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected more than 0")
+        for name in ("portion", "final_rate", "warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected 0 or more")
         if self.precision not in get_args(Schedule.__annotations__["precision"]):
             raise ValueError(f"schedule: precision is {self.precision!r}, expected float32 or bfloat16")
         if self.batch < 2:
@@ -52,11 +56,11 @@ def rate(schedule: Schedule, step: int) -> float:
     return min(1.0, (step + 1) / max(schedule.warmup, 1)) * height
 
 
-def refuse_unread(schedule: Schedule, defaults: Schedule, names: Sequence[str]) -> None:
-    """ValueError where a value was changed that this training does not read."""
+def refuse_unread(given: Any, defaults: Any, names: Sequence[str], *, what: str = "schedule") -> None:
+    """ValueError where a value of a schedule or a pairing was changed that this training does not read."""
     for name in names:
-        if getattr(schedule, name) != getattr(defaults, name):
-            told = f"schedule: {name} is {getattr(schedule, name)}, which this training has no use for"
+        if getattr(given, name) != getattr(defaults, name):
+            told = f"{what}: {name} is {getattr(given, name)}, which this training has no use for"
             raise ValueError(f"{told}; leave it away")
 
 

@@ -115,7 +115,7 @@ class Training:
 
     def restore(self) -> None:
         """Continue from the kept state, if there is one; ValueError where it belongs to other settings."""
-        kept = None if self.out is None else state.load(self.out, self._settings(), self.device)
+        kept = None if self.out is None else state.load(self.out, self._settings())
         if kept is None:
             return
         for name in ("network", "loss", "optimiser", "falling"):

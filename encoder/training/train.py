@@ -2,8 +2,9 @@
 
 The loop is a generator; who iterates shows progress, stops it, or runs it as a flow. Step n always sees the same mix
 of the same batch of the seed (batch n, where a batch is mixed once) under the random state of step n, so a run that was
-killed and resumed ends where an uninterrupted one does. Validation is mixed as waveforms, at the last level of the
-curriculum.
+killed and resumed ends where an uninterrupted one does: with one lane. Several draw from that state, and add gradients,
+in the order in which their threads come; no two such runs are the same to the last bit, and with drop_path they drop
+other paths. Validation is mixed as waveforms, at the last level of the curriculum.
 """
 
 import time
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from encoder import checkpoint
-from encoder.systems import KINDS, System
+from encoder.systems import KINDS, SYSTEMS, System
 from encoder.training import augment, losses
 from encoder.training.makers import pairs_of
 from encoder.training.run import Run, mixed
-from encoder.training.schedule import Schedule, diverged, rate
+from encoder.training.schedule import Schedule, diverged, rate, refuse_unread
 from encoder.training.stem_cache import StemCache
 
 FILE = "encoder.safetensors"
@@ -55,15 +56,23 @@ def train(
 
     Begins with the weights of the checkpoint `start` where one is given (CheckpointError where they do not fit).
     Resumes from the state kept in `out` where there is one and `resume` is on; one of other settings is refused.
+    ValueError where the system is none for pairs, or a value was changed in its recipe that is not read.
     """
     if not isinstance(system.schedule, Schedule):
         raise ValueError(
             f"system {system.name} does not learn from pairs of stems; use `asid train versions` or `asid train sounds`"
         )
+    refuse_unread(system.schedule, SYSTEMS.get(system.name, system).schedule, _unread(system))
     run = _Run(cache, system, out, device)
     if start is not None:
         run.begin_with(start)
     yield from run.records(resume=resume)
+
+
+def _unread(system: System) -> list[str]:
+    """Values of the schedule that training this system does not read."""
+    unread = {"temperature": system.objective is not None, "chunk": system.schedule.lanes > 1}  # a lane is a chunk
+    return [name for name, holds in unread.items() if holds]
 
 
 class _Run(Run):
@@ -127,7 +136,7 @@ class _Run(Run):
 
     def settings(self) -> dict[str, Any]:
         system = checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
-        return system | {"started_from": self.origin and self.origin["digest"]}
+        return system | {"started_from": self.origin and self.origin["digest"], "data": self.maker.told()}
 
     def save(self) -> None:
         contrast = {"contrast": self.origin["contrast"]} if self.origin and "contrast" in self.origin else {}

@@ -113,7 +113,7 @@ def _list_of(source: Path) -> Path:
 
 
 def _read_csv(file: Path, audio: Path) -> tuple[Version, ...]:
-    with file.open(newline="", encoding="utf-8") as lines:
+    with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets begin it with a byte-order mark
         reader = csv.DictReader(lines)
         missing = set(_COLUMNS) - set(reader.fieldnames or ())
         if missing:
@@ -121,6 +121,8 @@ def _read_csv(file: Path, audio: Path) -> tuple[Version, ...]:
         rows = list(reader)
     seen: set[str] = set()
     for number, row in enumerate(rows, 2):
+        if empty := [name for name in _COLUMNS if not (row[name] or "").strip()]:  # a short row has None
+            raise VersionSetError(f"{file}, line {number}: {empty[0]} is empty, expected {', '.join(_COLUMNS)} in each")
         if row["split"] not in SPLITS:
             raise VersionSetError(f"{file}, line {number}: split is {row['split']!r}, expected {', '.join(SPLITS)}")
         if row["track"] in seen:

@@ -66,6 +66,7 @@ class _Run(Run):
         version_set.require_files([*learning, *unseen])
         spectra = SpectraCache(self.out / "spectra", system.spectra().to(self.device))
         self.maker = BatchMaker(learning, spectra, system.grid, self.schedule)
+        self.data = dict(tracks=len(learning), works=len(self.maker.works), digest=version_set.digest(learning))
         self.validation = BatchMaker(unseen, spectra, system.grid, self.schedule).first_blocks()
         with torch.random.fork_rng():
             torch.manual_seed(self.schedule.seed)
@@ -110,10 +111,12 @@ class _Run(Run):
         return dict(network=self.network, optimiser=self.optimiser, plateau=self.plateau)
 
     def settings(self) -> dict[str, Any]:
-        return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1)))
+        return checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1))) | {
+            "data": self.data
+        }
 
     def save(self) -> None:
-        told = self.provenance(tracks=len(self.maker.versions), works=len(self.maker.works))
+        told = self.provenance(**self.data)
         checkpoint.save(self.out / FILE, self.system, self.network, provenance=told)
 
     def _step(self, step: int, batch: VersionBatch) -> Tensor:

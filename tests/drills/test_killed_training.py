@@ -25,7 +25,7 @@ _ASID = "from flows.cli import main; main()"
 SHORT = {
     "encoder --system grafprint-small": ("epochs=3", "steps=3", "batch=8", "chunk=8", "validation_pairs=12"),
     "encoder --system resnet18-ibn-small": ("epochs=3", "steps=3", "batch=8", "chunk=8", "validation_pairs=12"),
-    "contrast": ("epochs=3", "steps=3", "batch=8", "chunk=8", "validation_pairs=12"),
+    "contrast": ("epochs=3", "steps=3", "batch=8", "validation_pairs=12"),
     "versions --system clews-small": ("epochs=3", "steps=2", "anchors=2", "block=25"),
     "sounds": ("epochs=300", "batch=32"),
 }

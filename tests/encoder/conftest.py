@@ -75,6 +75,14 @@ def cache(tmp_path_factory):
     return StemCache.open(directory)
 
 
+@pytest.fixture(scope="session")
+def fewer(cache):
+    """The same tracks but for one of the split train."""
+    other = StemCache.open(cache.directory)
+    other.tracks.remove(next(track for track in other.tracks if track.split == "train"))
+    return other
+
+
 def instruments(rng, seconds=6):
     """Bass, lead and drums: three waveforms."""
     time = np.arange(RATE // 4) / RATE  # notes of a quarter of a second

@@ -11,7 +11,7 @@ from encoder import checkpoint
 from encoder.constant_q import ConstantQ
 from encoder.resnet_ibn import ResNetIBN
 from encoder.segments import SegmentGrid
-from encoder.systems import KINDS
+from encoder.systems import KINDS, RESNET18_IBN_SMALL
 from encoder.training import state, train
 from encoder.training.augment import Views
 from encoder.training.classes import ClassObjective, triplet
@@ -116,6 +116,12 @@ def test_class_vectors_are_learned_but_no_part_of_the_checkpoint(cache, classify
     assert loaded.config == classifying
     assert loaded.restore(loaded.config.build()) is not None
     assert not any("head.weight" in name and weight.shape[0] == 12 for name, weight in loaded.weights.items())
+
+
+def test_a_temperature_that_classes_have_no_use_for_is_refused(cache, changed, tmp_path):
+    warmer = changed(RESNET18_IBN_SMALL, schedule={"temperature": 0.1})
+    with pytest.raises(ValueError, match="temperature is 0.1, which this training has no use for; leave it away"):
+        next(train.train(cache, warmer, tmp_path))
 
 
 def test_decibel_effects_of_magnitudes_are_refused(classifying):

@@ -90,9 +90,9 @@ def test_every_weight_is_trained_and_training_drops_whole_branches():
     network(torch.randn(4, 8, 8)).fingerprints[:, 0].sum().backward()
     assert all(p.grad is not None for p in network.parameters())
     block, x = network.blocks[1][0], torch.randn(5, 32, 16)
-    block.drop = 1.0 - 1e-6
+    block.path.drop = 1.0 - 1e-6
     assert torch.equal(block(x), x)  # both branches dropped
-    block.drop = 0.5
+    block.path.drop = 0.5
     kept = (block(x.repeat(40, 1, 1)) == x.repeat(40, 1, 1)).all(dim=(1, 2))
     assert 0.15 < kept.float().mean() < 0.35  # each branch of a segment by itself: a quarter loses both
 

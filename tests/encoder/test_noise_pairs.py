@@ -166,6 +166,25 @@ def test_noise_and_rooms_are_read_from_folders(tmp_path):
         maker(replace(pairing, responses=str(tmp_path / "nowhere")))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(gain=5.0), dict(foreign_interference=0.5), dict(whole_reference=0.5), dict(drums=0.2), dict(short=0.4),
+        dict(shortest=0.5), dict(chopped=0.2),
+    ],
+)  # fmt: skip
+def test_values_that_noisy_pairs_do_not_read_are_refused(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"pairing: {name} is {value}, which this training has no use for; leave it"):
+        maker(NoisePairing(**change))
+
+
+def test_a_folder_of_silent_noises_is_told(tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(RATE), RATE)
+    with pytest.raises(ValueError, match="holds only silent files, expected background noise; leave it away"):
+        maker(NoisePairing(noises=str(tmp_path)))
+
+
 def test_noise_shorter_than_a_window_is_repeated():
     short = np.arange(3, dtype=np.float32)
     assert noise.cut(np.random.default_rng(0), short, 7).tolist() == [0, 1, 2, 0, 1, 2, 0]

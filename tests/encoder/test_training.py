@@ -2,17 +2,19 @@
 
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from encoder import checkpoint
 from encoder.encode import Encoder
-from encoder.systems import KINDS
+from encoder.systems import GRAFPRINT_SMALL, KINDS
 from encoder.training import augment, state, train
 from encoder.training.run import mixed
 from encoder.training.schedule import Schedule, rate
@@ -138,14 +140,32 @@ def test_without_resume_a_run_starts_over(cache, system, tmp_path):
 
 def test_the_state_of_other_settings_is_refused(cache, system, changed, uninterrupted):
     _, out = uninterrupted
-    for other in (
-        changed(system, schedule={"learning_rate": 1e-3}),
-        changed(system, schedule={"steps": 9}),
-        changed(system, pairing={"gain": 10.0}),
-        changed(system, network={"hidden": 8}),
+    for part, values in (
+        ("schedule", {"learning_rate": 1e-3}),
+        ("schedule", {"steps": 9}),
+        ("pairing", {"gain": 10.0}),
+        ("network", {"hidden": 8}),
     ):
-        with pytest.raises(ValueError, match="belongs to other settings; choose another --out, or remove it"):
-            next(train.train(cache, other, out))
+        told = rf"belongs to other settings \({part} changed\); choose another --out, or remove it"
+        with pytest.raises(ValueError, match=told):
+            next(train.train(cache, changed(system, **{part: values}), out))
+
+
+def test_a_run_on_other_data_is_not_gone_on_with(fewer, system, uninterrupted):
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data changed\)"):
+        next(train.train(fewer, system, uninterrupted[1]))
+
+
+def test_what_is_learned_from_is_told_by_names_and_lengths(cache, system, tmp_path):
+    maker = train._Run(cache, system, tmp_path, torch.device("cpu")).maker
+    before = maker.told()
+    maker.tracks = [replace(maker.tracks[0], length=maker.tracks[0].length - 1), *maker.tracks[1:]]
+    assert maker.told()["digest"] != before["digest"]
+    maker.tracks = [
+        replace(maker.tracks[0], length=maker.tracks[0].length + 1, title="of no account"),
+        *maker.tracks[1:],
+    ]
+    assert maker.told() == before
 
 
 def test_a_run_that_began_with_other_weights_is_not_gone_on_with(cache, system, changed, uninterrupted, tmp_path):
@@ -176,15 +196,20 @@ def test_the_best_epoch_is_an_encoder_that_says_how_it_was_made(uninterrupted, s
     assert encoder.system == system
     best = max(r.epoch for r in records if r.best)
     assert [epoch["epoch"] for epoch in encoder.provenance["history"]] == list(range(1, best + 1))
-    assert encoder.provenance["data"] == {"tracks": 12, "hours": 0.02}  # 12 x 6 s
+    facts = encoder.provenance["data"]
+    assert (facts["tracks"], facts["hours"]) == (12, 0.02)  # 12 x 6 s
     assert encoder.provenance["seed"] == 1
-    if best == 2:
-        network = system.build()
-        network.load_state_dict(weights(out))
-        spectra = torch.rand(2, 36, 32)
-        with torch.inference_mode():
-            expected = network.eval()(spectra).fingerprints
-            torch.testing.assert_close(encoder.network(spectra).fingerprints, expected, rtol=0, atol=5e-3)
+
+
+def test_what_is_kept_is_the_network_of_the_best_epoch(cache, system, changed, monkeypatch, tmp_path):
+    hits = iter([(0.1, 0.1), (0.5, 0.5), (0.3, 0.3)])
+    monkeypatch.setattr(train, "retrieval", lambda network, views: next(hits))
+    records = train.train(cache, changed(system, schedule={"epochs": 3, "steps": 1}), tmp_path)
+    networks = [weights(tmp_path) for _ in records]
+    kept = checkpoint.load(tmp_path / train.FILE, *KINDS).weights
+    for name, learned in networks[1].items():
+        assert torch.equal(kept[name], learned.to(kept[name].dtype))
+    assert not torch.equal(kept["projector.layers.0.weight"], networks[2]["projector.layers.0.weight"].half())
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
@@ -206,6 +231,12 @@ def test_side_by_side_the_shares_of_a_batch_give_the_same_steps(cache, system, c
         for name, lanes in (("one", {}), ("two", {"lanes": 2}))
     ]
     assert records[0].loss == pytest.approx(records[1].loss, rel=1e-3)
+
+
+def test_a_chunk_that_lanes_have_no_use_for_is_refused(cache, changed, tmp_path):
+    with pytest.raises(ValueError, match="chunk is 64, which this training has no use for; leave it away"):
+        next(train.train(cache, changed(GRAFPRINT_SMALL, schedule={"lanes": 2, "chunk": 64}), tmp_path))
+    assert train._unread(changed(GRAFPRINT_SMALL, schedule={"chunk": 64})) == []
 
 
 @pytest.mark.parametrize("sizes", [{"portion": 2}, {"chunk": 3}, {"portion": 2, "lanes": 2}])
@@ -263,7 +294,16 @@ def test_warm_up_rises_linearly_and_may_be_left_out():
 
 @pytest.mark.parametrize(
     ("values", "reason"),
-    [({"batch": 1}, "at least 2"), ({"epochs": 0}, "epochs is 0, expected more than 0"), ({"chunk": 0}, "chunk is 0")],
+    [
+        ({"batch": 1}, "at least 2"),
+        ({"epochs": 0}, "epochs is 0, expected more than 0"),
+        ({"chunk": 0}, "chunk is 0"),
+        ({"clip": 0.0}, "clip is 0.0, expected more than 0"),
+        ({"validation_pairs": 0}, "validation_pairs is 0, expected more than 0"),
+        ({"portion": -1}, "portion is -1, expected 0 or more"),
+        ({"warmup": -1}, "warmup is -1, expected 0 or more"),
+        ({"final_rate": -1e-6}, "final_rate is -1e-06, expected 0 or more"),
+    ],
 )
 def test_an_impossible_schedule_is_refused(values, reason):
     with pytest.raises(ValueError, match=reason):
@@ -296,10 +336,53 @@ def test_an_error_in_the_making_of_a_batch_comes_through():
         next(state.ahead(make, 0, 2))
 
 
-def test_a_state_half_written_is_not_seen(tmp_path):
-    settings, device = {"a": 1}, torch.device("cpu")
-    assert state.load(tmp_path, settings, device) is None
+def test_a_state_half_written_is_not_seen_and_makes_way(tmp_path):
+    settings = {"a": 1}
+    assert state.load(tmp_path, settings) is None
     state.save(tmp_path, settings, {"epoch": 1})
     (tmp_path / f"{state.FILE}.unfinished").write_bytes(b"half")
-    assert state.load(tmp_path, settings, device) == {"epoch": 1}
-    assert os.listdir(tmp_path)
+    assert state.load(tmp_path, settings) == {"epoch": 1}
+    state.save(tmp_path, settings, {"epoch": 2})
+    assert os.listdir(tmp_path) == [state.FILE]
+    assert state.load(tmp_path, settings) == {"epoch": 2}
+
+
+def test_a_disk_that_is_full_is_told_in_one_line_and_the_state_before_stays(tmp_path):
+    state.save(tmp_path, {"a": 1}, {"epoch": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(
+            OSError, match=r"state.pt: cannot be written \(.*\), the one before stays; make room"
+        ) as caught:
+            state.save(tmp_path, {"a": 1}, {"epoch": 2, "network": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == [state.FILE]
+    assert state.load(tmp_path, {"a": 1}) == {"epoch": 1}
+
+
+def test_a_state_is_on_the_disk_before_it_takes_the_place_of_the_last(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, name=name, call=call: (calls.append(name), call(*given)))
+    state.save(tmp_path, {}, {"epoch": 1})
+    assert calls == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "words", "flipped", "another"])
+def test_a_damaged_state_is_told_in_one_line(tmp_path, damage):
+    state.save(tmp_path, {}, {"network": torch.ones(1000)})
+    path = tmp_path / state.FILE
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1  # of a weight
+    torch.save([1, 2], tmp_path / "another")
+    broken = {"empty": b"", "half": whole[: len(whole) // 2], "words": b"these are words", "flipped": bytes(flipped)}
+    broken["another"] = (tmp_path / "another").read_bytes()
+    path.write_bytes(broken[damage])
+    with pytest.raises(ValueError, match=r"state.pt: is damaged, .*; remove it to start over") as caught:
+        state.load(tmp_path, {})
+    assert "\n" not in str(caught.value)

@@ -140,9 +140,11 @@ def test_a_run_stopped_after_an_epoch_goes_on_as_if_it_had_not_been(cache, saved
     assert list(contrast.train(cache, saved, tmp_path, schedule=SHORT)) == []
 
 
-def test_settings_of_another_run_are_refused(cache, saved, trained):
-    with pytest.raises(ValueError, match="belongs to other settings"):
+def test_settings_and_data_of_another_run_are_refused(cache, fewer, saved, trained):
+    with pytest.raises(ValueError, match=r"belongs to other settings \(schedule changed\)"):
         next(contrast.train(cache, saved, trained[1], schedule=replace(SHORT, seed=2)))
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data changed\)"):
+        next(contrast.train(fewer, saved, trained[1], schedule=SHORT))
 
 
 def test_a_system_on_a_mel_spectrum_is_refused(cache, tmp_path):

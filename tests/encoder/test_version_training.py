@@ -67,6 +67,9 @@ def test_a_list_of_versions_is_read(folder):
     [
         (("a", "w", "dev", "a.wav"), "line 2: split is 'dev', expected train, validation, test"),
         (("b", "w", "train", "b.wav"), "line 3: track 'b' is there twice"),
+        (("a", "", "train", "a.wav"), "line 2: work is empty, expected track, work, split, file in each"),
+        (("a", "w", "train"), "line 2: file is empty, expected track, work, split, file in each"),
+        (("a",), "line 2: work is empty"),
         (("a", "w", "train", "../a.wav"), "file is '../a.wav', expected a path below the audio folder"),
         (("a", "w", "train", "/a.wav"), "file is '/a.wav', expected a path below the audio folder"),
     ],
@@ -75,6 +78,12 @@ def test_broken_lists_are_refused(tmp_path, row, message):
     write_list(tmp_path, [row, ("b", "w", "train", "b.wav")])
     with pytest.raises(VersionSetError, match=message):
         version_set.read(tmp_path)
+
+
+def test_a_list_with_a_byte_order_mark_is_read(tmp_path):
+    text = "track,work,split,file\na,w,train,a.wav\nb,w,train,b.wav\n"
+    (tmp_path / version_set.FILE).write_text(text, encoding="utf-8-sig")
+    assert [v.track for v in version_set.read(tmp_path)] == ["a", "b"]
 
 
 def test_a_list_without_a_column_and_a_folder_without_a_list_are_refused(tmp_path):
@@ -261,7 +270,8 @@ def test_training_writes_an_encoder_and_says_what_it_did(whole):
     assert all(0 < r.average_precision <= 1 and r.align >= 0 and r.uniform >= 0 for r in records)
     encoder = Encoder(out / versions.FILE)
     assert encoder.system == SYSTEM
-    assert encoder.provenance["data"] == {"tracks": 8, "works": 4}
+    facts = encoder.provenance["data"]
+    assert (facts["tracks"], facts["works"]) == (8, 4)
     best = max(r.average_precision for r in records)
     assert max(h["average_precision"] for h in encoder.provenance["history"]) == best
 
@@ -288,6 +298,9 @@ def test_other_settings_and_other_systems_are_refused(folder, whole):
     read = version_set.read(folder)
     with pytest.raises(ValueError, match="belongs to other settings"):
         next(versions.train(read, replace(SYSTEM, schedule=replace(SCHEDULE, gamma=4)), whole[0]))
+    fewer = [v for v in read if v.work != "work 0"]
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data changed\)"):
+        next(versions.train(fewer, SYSTEM, whole[0]))
     with pytest.raises(ValueError, match="system asid is not trained on versions; use `asid train encoder`"):
         next(versions.train(read, systems.ASID, whole[0]))
     with pytest.raises(ValueError, match="system tiny does not learn from pairs of stems; use `asid train versions`"):

@@ -91,6 +91,14 @@ def cache(tmp_path_factory, music):
     return StemCache.open(directory)
 
 
+@pytest.fixture(scope="session")
+def fewer(cache):
+    """The same tracks but for one of the split train."""
+    other = StemCache.open(cache.directory)
+    other.tracks.remove(next(track for track in other.tracks if track.split == "train"))
+    return other
+
+
 @pytest.fixture
 def store(encoder):
     """An empty store for what the small encoder makes."""

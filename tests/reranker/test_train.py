@@ -1,5 +1,6 @@
 """Training the reranker: it learns, is moved to its operating point, and fits one encoder only."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -71,7 +72,15 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(trained, cache, encod
         torch.testing.assert_close(kept[1][name], values, rtol=1e-4, atol=1e-6)
 
 
-def test_the_state_of_another_encoder_or_schedule_is_refused(trained, cache, encoders):
+def test_a_run_may_be_prolonged(trained, cache, encoder, tmp_path):
+    shutil.copytree(trained[1], tmp_path / "run")
+    (third,) = train.train(cache, encoder, tmp_path / "run", schedule=replace(SCHEDULE, epochs=3))
+    assert third.epoch == 3
+
+
+def test_the_state_of_another_encoder_schedule_or_data_is_refused(trained, cache, fewer, encoders):
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data changed\)"):
+        next(train.train(fewer, encoders[0], trained[1], schedule=SCHEDULE))
     with pytest.raises(ValueError, match="belongs to other settings"):
         next(train.train(cache, encoders[1], trained[1], schedule=SCHEDULE))
     with pytest.raises(ValueError, match="belongs to other settings"):
@@ -104,6 +113,13 @@ def test_an_interrupted_run_end_to_end_ends_like_an_uninterrupted_one(together, 
     first = next(train.train(cache, encoder, tmp_path, schedule=schedule))
     (second,) = train.train(cache, encoder, tmp_path, schedule=schedule)
     assert [first.loss, second.loss] == pytest.approx([r.loss for r in records], rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(cache, encoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(train._Run, "_loss", lambda run, logits, similarities: logits.sum() * torch.nan)
+    with pytest.raises(FloatingPointError, match="loss is nan at step 0; lower the learning rate"):
+        next(train.train(cache, encoder, tmp_path, schedule=SCHEDULE))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_classifier_learns_a_batch_by_heart(cache, encoder, tmp_path):
@@ -221,6 +237,10 @@ def test_auroc_of_perfect_useless_and_inverted_scores():
         ({"batch": 3, "negatives": 3}, "3 negatives from a batch of 3, expected fewer"),
         ({"catalogued": 15}, "15 of 15 negatives from a catalogue, expected fewer"),
         ({"encoder_rate": -1.0}, "encoder_rate is -1.0, expected 0 or more"),
+        ({"warmup": -1}, "warmup is -1, expected 0 or more"),
+        ({"final_rate": -1e-6}, "final_rate is -1e-06, expected 0 or more"),
+        ({"validation_pairs": 1}, "validation_pairs is 1, expected 2 or more to compare"),
+        ({"minimum": 0.0}, "minimum is 0.0, expected more than 0"),
         ({"false_alarms": 0.0}, "false_alarms is 0.0, expected a share between 0 and 1"),
         ({"false_alarms": 1.0}, "expected a share between 0 and 1"),
     ],

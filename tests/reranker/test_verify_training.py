@@ -94,9 +94,11 @@ def test_a_run_stopped_after_an_epoch_goes_on_as_if_it_had_not_been(cache, liste
     assert list(verify_training.train(cache, listening, tmp_path, schedule=SHORT)) == []
 
 
-def test_settings_of_another_run_and_an_encoder_without_contrast_are_refused(cache, encoder, listening, trained):
+def test_settings_of_another_run_and_an_encoder_without_contrast_are_refused(cache, fewer, encoder, listening, trained):
     with pytest.raises(ValueError, match="belongs to other settings"):
         next(verify_training.train(cache, listening, trained[1], schedule=replace(SHORT, seed=2)))
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data changed\)"):
+        next(verify_training.train(fewer, listening, trained[1], schedule=SHORT))
     begun = trained[1] / verify_training.FILE
     with pytest.raises(ValueError, match="belongs to other settings"):
         next(verify_training.train(cache, listening, trained[1], schedule=SHORT, start=begun))
