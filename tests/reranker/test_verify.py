@@ -12,7 +12,7 @@ from encoder import checkpoint
 from encoder.checkpoint import CheckpointError
 from encoder.encode import Encoder
 from encoder.systems import KINDS
-from reranker import verify
+from reranker import correlate, verify
 from reranker.correlate import Correlation, Correlator
 from reranker.rank import Occurrence
 from reranker.verify import Verifier, VerifierConfig, laid_upon
@@ -164,15 +164,29 @@ def test_what_is_disbelieved_falls_behind_and_of_so_many_only_the_best_are_asked
 
 def test_a_reference_in_which_no_place_is_found_keeps_its_score(monkeypatch):
     plain = correlated()
-    monkeypatch.setattr(Correlator, "explain", lambda self, query, reference, found: found)
+    monkeypatch.setattr(correlate, "trace", lambda query, reference, rough, **how: (rough, ()))
     says = Says({300: 5.0, 320: 5.0, 340: 5.0})
     assert correlated(says, hopeless=0.0) == plain
     assert not says.asked
 
 
+def test_what_is_told_is_traced_finely_and_the_verifier_judges_what_was_traced_first(monkeypatch):
+    query = sounds(160, 9) // 2
+    reference = sounds(300, 1)
+    query[20:120] += reference[50:150] // 2
+    again, judged = (occurrence(0, 100, 20),), []
+    monkeypatch.setattr(correlate, "retrace", lambda query, reference, warp, found, **how: (warp, again))
+    says = SimpleNamespace(digest="", verdict=lambda q, r, places, *, seconds: float(bool(judged.append(places))))
+    correlator = Correlator(Correlation(tempo=(0.9, 1.1), transposition=1, hopeless=0.0), says)
+    found = correlator.compare(query, {1: reference})[1]
+    (first,) = judged
+    assert first not in ((), again)
+    assert correlator.explain(query, reference, found).occurrences == again
+
+
 def test_of_a_window_of_a_long_query_fewer_are_asked(monkeypatch):
     placed = (occurrence(0, 100, 20),)
-    monkeypatch.setattr(Correlator, "explain", lambda self, query, reference, found: replace(found, occurrences=placed))
+    monkeypatch.setattr(correlate, "trace", lambda query, reference, rough, **how: (rough, placed))
     references = {n: sounds(280 + 20 * n, n) for n in range(1, 9)}
     query = sounds(160, 9)
     for asked, count in ((None, 8), (100, 8), (320, 6), (1600, 4)):
