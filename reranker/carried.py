@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from encoder import stem_features
 from encoder.encode import Encoder
 from reranker.rank import Carried, Match, Occurrence
-from reranker.trace import centred, transposed
+from reranker.warp import centred, transposed
 from store.references import References
 
 _MOVES = 48  # places of the reference at which likeness by chance is measured

@@ -24,8 +24,9 @@ from torch import Tensor
 from encoder.contrast import Contrast
 from reranker.rank import Occurrence, within
 from reranker.slide import Asked, Lines, highest, one_core_each
-from reranker.trace import Warp, centred, retrace, trace
+from reranker.trace import retrace, trace
 from reranker.verify import Features, Verifier
+from reranker.warp import Warp, centred
 
 NOISE = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
 QUIETEST = 1e-3  # deviation of cosines that counts at least
@@ -185,7 +186,7 @@ class Correlator:
 
         def judged(number: int) -> Explanation:
             one = found[number]
-            # As it is first traced: what is traced finely makes wrong references look better too (docs/experiments.md).
+            # As it is first traced: to judge what is traced finely says no more (docs/experiments.md).
             _, places = self._traced(query, references[number], one)
             if not places:
                 return one  # nothing lies upon the query that could be believed

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from reranker.warp import shifted
+
 SPANS = (1, 2)  # pieces that are compared as one
 _AT_ONCE = 32  # pieces whose products are in memory at once
 _QUIET = 0.1  # of the median energy; quieter patches are compared as if they had that
@@ -44,7 +46,7 @@ class Asked:
         """`frames`: (frames, bins), of which whole pieces are kept; at least one is needed."""
         self.pieces = len(frames) // piece
         kept = frames[: self.pieces * piece]
-        self.frames = torch.stack([_lowered(kept, int(semitones)) for semitones in transpositions])
+        self.frames = torch.stack([shifted(kept, -int(semitones)) for semitones in transpositions])
         energy = self.frames.square().sum(2).reshape(len(transpositions), self.pieces, piece).sum(2).T
         usual = float(kept.square().sum(1).reshape(self.pieces, piece).sum(1).median())
         runs = [sum(energy[k : self.pieces - span + 1 + k] for k in range(span)) for span in SPANS]
@@ -121,13 +123,6 @@ def _scaled(peaks: NDArray[np.float32], asked: Asked) -> NDArray[np.float32]:
         there = peaks[: len(scales), k]
         np.multiply(there, scales[:, None, :, None], out=there, where=there != _NOWHERE)
     return np.ascontiguousarray(peaks)
-
-
-def _lowered(frames: Tensor, semitones: int) -> Tensor:
-    """(frames, bins) as if so many semitones lower; what enters at the edge is silent."""
-    bins = frames.shape[1]
-    kept = frames[:, max(semitones, 0) : bins + min(semitones, 0)]
-    return pad(kept, (max(-semitones, 0), max(semitones, 0)))
 
 
 @njit(nogil=True, cache=True)

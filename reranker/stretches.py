@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from reranker.correlate import Correlation, Features, coarsened, evidence
 from reranker.slide import Asked, Lines, highest, one_core_each
-from reranker.trace import Warp
+from reranker.warp import Warp
 
 _COARSER = 2  # times as long frames as those that many references are compared with
 _FARTHER = 3  # times as long steps of tempo: along a second tempi 9 % apart part by less than half such a frame

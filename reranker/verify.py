@@ -21,7 +21,7 @@ from encoder import checkpoint
 from encoder.checkpoint import Checkpoint, CheckpointError
 from encoder.contrast import SCALE
 from reranker.rank import Occurrence
-from reranker.trace import heard_at, transposed
+from reranker.warp import heard_at, transposed
 
 Features = NDArray[np.uint8]  # (frames, bins)
 

@@ -17,7 +17,7 @@ from encoder import contrast
 from encoder.contrast import Contrast
 from encoder.spectrogram import FrontEnd, LogFrequency
 from evaluation.evidence.listen import RATE, Wave
-from reranker import trace
+from reranker import warp
 
 COLUMNS = 480  # of a picture at most
 _FRONT_END = LogFrequency()
@@ -57,7 +57,7 @@ def similarity(query: Wave, reference: Wave, *, tempo_ratio: float, transpositio
     asked, asking = _audible(reference), _audible(query)
     if min(len(asked) / tempo_ratio, len(asking)) < _SMOOTH / frame_seconds():
         return np.zeros((0, 0), np.float32)
-    there = trace.transposed(trace.stretched(asked, 1 / tempo_ratio), transposition)
+    there = warp.transposed(warp.stretched(asked, 1 / tempo_ratio), transposition)
     cosines = _unit(there) @ _unit(asking).T
     window = np.hanning(round(_SMOOTH / frame_seconds()) + 2)[1:-1]
     return convolve(cosines.numpy(), np.diag(window / window.sum()).astype(np.float32), mode="constant")
@@ -91,7 +91,7 @@ def uri(content: bytes, kind: str) -> str:
 def _audible(wave: Wave) -> torch.Tensor:
     """(frames, bins) centred features; silent frames are zero, else two silences would be alike."""
     features = contrast.features(_spectrum(wave, frame_hop=_FRAME), Contrast(frame=_FRAME / RATE))
-    return trace.centred(features) * torch.from_numpy(features.any(axis=1, keepdims=True))
+    return warp.centred(features) * torch.from_numpy(features.any(axis=1, keepdims=True))
 
 
 def _spectrum(wave: Wave, *, frame_hop: int) -> torch.Tensor:

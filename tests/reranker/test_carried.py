@@ -8,7 +8,7 @@ import torch
 
 from reranker.carried import Carried, StemFinder, by_stem
 from reranker.rank import Match, Occurrence
-from reranker.trace import stretched, transposed
+from reranker.warp import stretched, transposed
 
 BINS, SECONDS = 85, 0.064
 

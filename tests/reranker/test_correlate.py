@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from reranker.correlate import Correlation, Correlator, search, surplus
-from reranker.trace import Warp, _vertex, centred, measure, occurrences, stretched, transposed
+from reranker.trace import occurrences
+from reranker.warp import Warp, centred, measure, stretched, transposed, vertex
 
 BINS, SECONDS = 85, 0.064
 NARROW = Correlation(tempo=(0.9, 1.1), transposition=2)  # where what is searched does not matter, for speed
@@ -218,8 +219,8 @@ def test_a_quiet_piece_counts_as_if_it_had_a_tenth_of_the_usual_energy(reference
 def test_the_top_of_a_parabola_lies_between_the_points_of_a_grid():
     places = np.arange(5) * 0.5
     values = -((places - 1.1) ** 2)  # highest at 1.1; on the grid at 1.0
-    assert _vertex(places, values, 2) == pytest.approx(1.1)
-    assert _vertex(places, values, 0) == 0.0
+    assert vertex(places, values, 2) == pytest.approx(1.1)
+    assert vertex(places, values, 0) == 0.0
 
 
 def test_impossible_values_are_refused(references):
