@@ -100,4 +100,4 @@ def _span(span: Span) -> str:
 def _state(reply: Reply) -> str:
     if reply.answer is None:
         return "failed"
-    return "found" if reply.matches else "nothing found"
+    return "found" if reply.found else "nothing found"

@@ -18,8 +18,10 @@ import numpy as np
 from encoder.encode import Encoder
 from flows import assembly
 from flows.settings import Settings
+from store.connection import IndexUnavailable
 from store.fingerprints import Fingerprints
 from store.references import References
+from store.segment_ids import track_of
 
 LEAST_FREE = 1 << 30  # bytes
 # What a part that is away, damaged or of another version surfaces as.
@@ -94,6 +96,7 @@ def _segment(references: References) -> str:
     if not len(found.segment_ids):
         raise LookupError("Milvus returns no stored segment; run `asid reindex`")
     references.node_matrices(found.segment_ids)  # raises where one is missing, or nothing but zeros
+    references.features(track_of(found.segment_ids).tolist())  # so do the contrast features of its track
     return f"segment {found.segment_ids[0]} read back"
 
 
@@ -125,5 +128,7 @@ def _looked(part: str, look: Callable[[], str]) -> tuple[Check]:
     try:
         return (Check(part=part, well=True, seen=look()),)
     except _FAILURES as error:
+        if isinstance(error, IndexUnavailable):
+            part = "milvus"  # whatever was looked at when it was found to be away
         seen = next(filter(None, (line.strip() for line in str(error).splitlines())), type(error).__name__)
         return (Check(part=part, well=False, seen=seen),)

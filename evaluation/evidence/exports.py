@@ -6,7 +6,8 @@
     .jams      JAMS, an annotation a match (layers.py)
     (none)     a folder of Sonic Visualiser layers, two a match (layers.py)
 
-    {"queries": [{"query": path, "found": bool, "duration": seconds, "error": null | reason,
+    {"queries": [{"query": path, "found": bool, "duration": seconds, "error": null | reason, "barred": bool | null,
+                  "false_alarms": float | null, "sample_free": float | null,
                   "matches": [{"reference": {"number", "path", "title", "artist", "isrc", "duration", "content_hash"},
                                "score": float, "confidence": float | null,
                                "relation": "sample" | "same recording" | null,
@@ -23,7 +24,9 @@ match is right, null without a calibration. `likeness` is the cosine of the feat
 them among the matches, where `relation` says so. `isrc` is empty where the file does not tell it. `stems` is null
 unless `--stems` was given: `shares` are the parts of the match's likeness that the stems of the query carry, of sum 1
 (all 0 where none is like the reference), `carried_by` is the stem that stands out, null where none does. An empty
-`matches` without `error` means "no sample found".
+`matches` without `error` means "no sample found", at the rate of false alarms `false_alarms`; `sample_free` is the
+probability that nothing that was compared is sampled, null without a calibration. Where there is no bar (`barred`),
+matches are the nearest, right or not, and nothing is `found`.
 """
 
 import json
@@ -94,9 +97,12 @@ def _write_json(replies: Sequence[Reply], path: Path) -> None:
 def _reply(reply: Reply) -> dict[str, Any]:
     return {
         "query": str(reply.query),
-        "found": bool(reply.matches),
+        "found": reply.found,
         "duration": reply.answer.duration if reply.answer else None,
         "error": reply.error or None,
+        "barred": reply.answer.barred if reply.answer else None,
+        "false_alarms": reply.answer.false_alarms if reply.answer else None,
+        "sample_free": reply.answer.sample_free if reply.answer else None,
         "matches": [_match(m) for m in reply.matches],
         "same_recording": [_match(m) for m in reply.answer.same] if reply.answer else [],
     }

@@ -18,6 +18,11 @@ class Reply:
     error: str = ""
 
     @property
+    def found(self) -> bool:
+        """Whether something is there: without a bar the nearest are told, right or not."""
+        return bool(self.matches) and self.answer.barred
+
+    @property
     def matches(self) -> tuple[Match, ...]:
         """What was found; nothing where there is no answer."""
         return self.answer.matches if self.answer else ()

@@ -68,8 +68,10 @@ def test_top_and_min_score_limit_what_is_shown(asid, catalogue, excerpt):
     assert len(one["queries"][0]["matches"]) == 1
     none = json.loads(asid("find", query, "--data", catalogue, "--json", "--min-score", 1e9).stdout)
     assert none["queries"][0] | {"duration": 0} == {
-        "query": str(query), "found": False, "duration": 0, "error": None, "matches": [], "same_recording": [],
+        "query": str(query), "found": False, "duration": 0, "error": None, "barred": True, "false_alarms": None,
+        "sample_free": none["queries"][0]["sample_free"], "matches": [], "same_recording": [],
     }  # fmt: skip
+    assert 0 <= none["queries"][0]["sample_free"] <= 1
 
 
 def test_more_references_than_a_catalogue_has_change_nothing(asid, catalogue, excerpt):

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -58,6 +59,21 @@ def test_an_index_that_lacks_segments_is_told(copied):
 def test_node_matrices_that_are_gone_are_told(copied):
     for chunks in (copied.data / "nodes").rglob("node_matrices/c"):
         shutil.rmtree(chunks)
+    found = by_part(copied)
+    assert (found["milvus"].well, found["segment"].well) == (True, False)
+
+
+def test_a_milvus_that_is_away_is_told_as_such(copied):
+    found = by_part(replace(copied, milvus_uri="http://127.0.0.1:9"))
+    assert [one.part for one in found.values() if not one.well] == ["milvus"]
+    assert "127.0.0.1:9" in found["milvus"].seen
+
+
+def test_contrast_features_that_are_damaged_are_told(copied):
+    for shard in filter(Path.is_file, (copied.data / "nodes").rglob("contrast/c/**/*")):
+        kept = bytearray(shard.read_bytes())
+        kept[len(kept) // 3] ^= 1
+        shard.write_bytes(bytes(kept))
     found = by_part(copied)
     assert (found["milvus"].well, found["segment"].well) == (True, False)
 

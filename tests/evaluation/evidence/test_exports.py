@@ -23,7 +23,8 @@ def read_layer(path):
 def test_json_says_everything_in_the_documented_form(reply, empty, unusable, tmp_path):
     (path,) = exports.write([reply, empty, unusable], tmp_path / "new" / "r.json")
     first, second, third = json.loads(path.read_text())["queries"]
-    assert set(first) == {"query", "found", "duration", "error", "matches", "same_recording"}
+    sure = {"barred", "false_alarms", "sample_free"}
+    assert set(first) == {"query", "found", "duration", "error", "matches", "same_recording"} | sure
     known = {"number", "path", "title", "artist", "isrc", "duration", "content_hash"}
     assert set(first["matches"][0]["reference"]) == known
     assert first["matches"][0]["occurrences"][0] == {
@@ -34,6 +35,17 @@ def test_json_says_everything_in_the_documented_form(reply, empty, unusable, tmp
     assert (first["matches"][0]["confidence"], first["matches"][1]["confidence"]) == (0.97, None)
     assert (second["found"], second["error"], second["matches"]) == (False, None, [])
     assert (third["duration"], third["error"]) == (None, "no such file; check the path")
+
+
+def test_json_says_found_only_where_there_was_a_bar_and_how_sure_nothing_is(reply, empty, tmp_path):
+    nearest = replace(reply, answer=replace(reply.answer, barred=False))
+    nothing = replace(empty, answer=replace(empty.answer, false_alarms=0.01, sample_free=0.97))
+    (path,) = exports.write([reply, nearest, nothing], tmp_path / "r.json")
+    told = json.loads(path.read_text())["queries"]
+    assert [(one["found"], one["barred"], bool(one["matches"])) for one in told] == [
+        (True, True, True), (False, False, True), (False, True, False),
+    ]  # fmt: skip
+    assert (told[2]["false_alarms"], told[2]["sample_free"]) == (0.01, 0.97)
 
 
 def test_json_tells_which_stem_carries_a_match_where_that_was_asked(reply, tmp_path):
