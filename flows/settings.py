@@ -94,7 +94,7 @@ class Settings:
 
 def load(file: Path | None = None, *, ranking: Mapping[str, Any] | None = None, **given: Any) -> Settings:
     """Settings from the file, then the environment, then what is given; None means "not given"."""
-    table = tomllib.loads(_text(file)) if file else {}
+    table = _table(file) if file else {}
     for name, kind in (("ranking", Ranking), ("index", IndexSettings), ("limits", Limits)):
         if name in table:
             table[name] = _built(kind, table[name], f"[{name}] of {file}")
@@ -114,10 +114,13 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _text(file: Path) -> str:
+def _table(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such settings file; check the path")
-    return file.read_text()
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: is no TOML ({error}), expected settings as in flows/settings.py") from error
 
 
 def _built(kind: type, table: Mapping[str, Any], where: str) -> Any:
@@ -131,4 +134,16 @@ def _built(kind: type, table: Mapping[str, Any], where: str) -> Any:
     try:
         return kind(**table)
     except TypeError as error:  # text where a number is expected, and the like
-        raise ValueError(f"{where}: a value is of the wrong type ({error}); see flows/settings.py") from error
+        wrong = [f"{name} is {value!r}" for name, value in table.items() if _of_wrong_type(kind, name, value)]
+        told = ", ".join(wrong) or "a value"
+        raise ValueError(f"{where}: {told}, which is of the wrong type ({error}); see flows/settings.py") from error
+
+
+def _of_wrong_type(kind: type, name: str, value: Any) -> bool:
+    try:
+        kind(**{name: value})
+    except TypeError:
+        return True
+    except ValueError:
+        return False
+    return False

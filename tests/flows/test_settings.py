@@ -25,6 +25,9 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path):
     (tmp_path / "s.toml").write_text('workers = "many"\n')
     with pytest.raises(ValueError, match="wrong type"):
         settings.load(tmp_path / "s.toml")
+    (tmp_path / "s.toml").write_text('[ranking]\nevery = 2\ntop = "5"\n')
+    with pytest.raises(ValueError, match=r"\[ranking\] of .*: top is '5', which is of the wrong type"):
+        settings.load(tmp_path / "s.toml")
     (tmp_path / "s.toml").write_text("ranking = 5\n")
     with pytest.raises(ValueError, match=r"\[ranking\] of .*: is 5, expected a table of by, "):
         settings.load(tmp_path / "s.toml")
@@ -40,3 +43,9 @@ def test_the_settings_in_deploy_are_valid(request, name, monkeypatch):
     monkeypatch.delenv("ASID_MILVUS_URI", raising=False)
     found = settings.load(request.config.rootpath / "deploy" / "settings" / f"{name}.toml")
     assert (found.milvus_uri is None) is (name == "laptop")
+
+
+def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path):
+    (tmp_path / "s.toml").write_text("workers 3\n")
+    with pytest.raises(ValueError, match=r"s.toml: is no TOML \(.*\), expected settings as in"):
+        settings.load(tmp_path / "s.toml")
