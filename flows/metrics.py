@@ -60,8 +60,14 @@ def text(settings: Settings) -> str:
 
 
 def serve(settings: Settings, *, port: int, host: str = "127.0.0.1") -> int:
-    """Serve them under http://host:port/metrics in threads of this process; returns the port (0 takes a free one)."""
-    server, _ = start_http_server(port, addr=host, registry=_registry(settings))
+    """Serve them under http://host:port/metrics in threads of this process; returns the port (0 takes a free one).
+
+    OSError where it is taken.
+    """
+    try:
+        server, _ = start_http_server(port, addr=host, registry=_registry(settings))
+    except OSError as error:
+        raise OSError(f"port {port} on {host} cannot be taken for metrics ({error}); choose another") from error
     return server.server_port
 
 

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -66,13 +66,12 @@ def serve(
         with ExitStack() as parts:
             parts.enter_context(_told_to_stop())
             environment = _environment(settings, settings_file)
+            port = metrics.serve(settings, port=ports.metrics)
+            tell(f"metrics: http://{LOOPBACK}:{port}/metrics")
             children = [*_prefect_server(parts, environment, ports), *_milvus(parts, environment, settings, ports)]
             os.environ |= environment  # for `prefect deploy`, which runs in this one
             tell(f"deployments: {', '.join(deployments.register(dict(described)))}")
             children.append(_worker(parts, environment))
-            served = replace(settings, milvus_uri=environment.get("ASID_MILVUS_URI", settings.milvus_uri))
-            port = metrics.serve(served, port=ports.metrics)
-            tell(f"metrics: http://{LOOPBACK}:{port}/metrics")
             tell(f"Prefect: {environment['PREFECT_API_URL'].removesuffix('/api')}")
             if "ASID_MILVUS_URI" in environment:
                 tell(f"for other commands meanwhile: export ASID_MILVUS_URI={environment['ASID_MILVUS_URI']}")

@@ -54,3 +54,9 @@ def test_they_are_served_on_loopback(tmp_path):
         assert "asid_query_seconds_count 1.0" in answer.read().decode()
     with pytest.raises(URLError):
         urlopen(f"http://127.0.0.2:{port}/metrics", timeout=10)
+
+
+def test_a_port_that_is_taken_is_named(tmp_path):
+    port = metrics.serve(Settings(data=tmp_path), port=0)
+    with pytest.raises(OSError, match=f"port {port} on 127.0.0.1 cannot be taken for metrics .*; choose another"):
+        metrics.serve(Settings(data=tmp_path), port=port)
