@@ -104,10 +104,10 @@ def find(
                 click.echo(printable(f"asid: {reply.query}: {reply.error}"), err=True)
             if reply.answer and not as_json:
                 click.echo(answers.to_text(reply))
+        if as_json:  # before what is kept: a full disk there costs no answer
+            click.echo(json.dumps(answers.to_json(replies), indent=2))
         for path in evidence.keep(wanted, replies, searcher, command=_command(), include_self=include_self):
             click.echo(f"wrote {path}", err=True)
-    if as_json:
-        click.echo(json.dumps(answers.to_json(replies), indent=2))
     if any(reply.error for reply in replies):
         raise SystemExit(1)
 
