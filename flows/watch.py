@@ -47,7 +47,8 @@ def ingest_watched(folder: str | None = None, *, settle: float = 30.0, retry: bo
             copies = settings.data / "fetched" / hashlib.sha256(folder.encode()).hexdigest()[:12]
             copies.mkdir(parents=True, exist_ok=True)
             for key in bucket.mirror(folder, copies).refused:
-                logs.tell("refused", level=logging.WARNING, path=key, state="refused", reason="leads out of the folder")
+                reason = "no file below the folder can have this name"
+                logs.tell("refused", level=logging.WARNING, path=key, state="refused", reason=reason)
             return tick(copies, settings, settle=0, retry=retry)
         return tick(Path(folder) if folder else made(settings.data / "watch"), settings, settle=settle, retry=retry)
 
