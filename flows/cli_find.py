@@ -84,6 +84,8 @@ def find(
     **given,
 ) -> None:
     """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
+    if given["reranker"] and rank_by not in (None, "reranker"):
+        raise click.UsageError(f"--reranker: nothing is ranked by it with --rank-by {rank_by}; leave one out")
     rank_by = rank_by or ("reranker" if given["reranker"] else None)
     scores = {"minimum": min_score, "surplus": min_score, "false_alarms": false_alarms}
     settings = read_settings(**given, ranking={"by": rank_by, "top": top, "quality": quality, **scores})
