@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-from encoder.audio import AudioError
 from encoder.limits import printable
 from evaluation.evidence.exports import document as to_json
-from evaluation.evidence.replies import Reply, answer, clock, name, percent, tally, warp
+from evaluation.evidence.replies import UNANSWERED, Reply, answer, clock, name, percent, reason, tally, warp
 from reranker.carried import StemFinder
 from reranker.rank import Carried, Match, Occurrence, Span
 from reranker.relation import relation
@@ -19,14 +18,14 @@ _SHOWN = 3  # occurrences of a match in the table
 def with_stems(reply: Reply, find_stems: StemFinder | None) -> Reply:
     """The reply with the stem that carries each match; the reply itself where nobody asks for stems.
 
-    A query that cannot be separated keeps its answer, and has the reason beside it.
+    A query that cannot be separated, or whose references are damaged, keeps its answer and has the reason beside it.
     """
     if find_stems is None or reply.answer is None:
         return reply
     try:
         return replace(reply, answer=replace(reply.answer, matches=find_stems(reply.query, reply.answer.matches)))
-    except AudioError as error:
-        return replace(reply, error=f"no stems: {error.reason}")
+    except UNANSWERED as error:
+        return replace(reply, error=f"no stems: {reason(error)}")
 
 
 def to_text(reply: Reply) -> str:

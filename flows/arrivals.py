@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from encoder.audio import SUFFIXES
+from flows.discover import is_named_like_audio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,7 @@ def look(folder: Path, *, settle: float, below: bool = True) -> Arrivals:
     inside, now = folder.resolve(), time.time()
     found: dict[str, list[Path]] = {"ready": [], "waiting": [], "refused": []}
     for path in sorted(folder.rglob("*") if below else folder.iterdir()):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in SUFFIXES and (state := _state(path, inside, now - settle)):
+        if is_named_like_audio(path.relative_to(folder)) and (state := _state(path, inside, now - settle)):
             found[state].append(path)
     return Arrivals(**{state: tuple(paths) for state, paths in found.items()})
 

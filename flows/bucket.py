@@ -6,15 +6,19 @@ copy, as a reference stays in the catalogue until `asid remove`. An object is th
 waited for.
 """
 
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encoder.audio import SUFFIXES
+from encoder.whole import whole
 from flows import logs
+from flows.discover import is_named_like_audio
 
 _CHUNK = 8 << 20  # bytes held of an object
+_NO_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}  # errors of the key, not of the disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +48,12 @@ def mirror(url: str, folder: Path) -> Mirrored:
             target = _target(folder, meta["path"])
             if target is None:
                 refused.append(meta["path"])
-            elif not _is_audio(target):
+            elif not is_named_like_audio(target.relative_to(folder)):
                 continue
-            elif _same(target, meta):
-                kept += 1
+            elif (state := _brought(store, meta, target)) == "refused":
+                refused.append(meta["path"])
             else:
-                _fetch(store, meta, target)
-                fetched += 1
+                fetched, kept = fetched + (state == "fetched"), kept + (state == "kept")
     except failures as error:
         raise ConnectionError(f"{url} cannot be read ({_line(error)}); check address and credentials") from error
     logs.tell("mirrored", url=url, fetched=fetched, kept=kept, refused=len(refused))
@@ -73,27 +76,39 @@ def _target(folder: Path, key: str) -> Path | None:
     return None if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts) else folder / key
 
 
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def _brought(store: Any, meta: dict[str, Any], target: Path) -> str:
+    """fetched, kept, or refused where no file can have the key: too long, or a folder's or a file's name already."""
+    try:
+        if _same(target, meta):
+            return "kept"
+        _fetch(store, meta, target)
+    except OSError as error:
+        if error.errno not in _NO_NAME:
+            raise
+        return "refused"
+    return "fetched"
 
 
 def _same(target: Path, meta: dict[str, Any]) -> bool:
-    if not target.is_file():
+    """Whether the copy is the object's; OSError where there can be none, before anything is fetched for nothing."""
+    try:
+        status = target.stat()
+    except FileNotFoundError:
         return False
-    status = target.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     return status.st_size == meta["size"] and abs(status.st_mtime - meta["last_modified"].timestamp()) < 1e-3
 
 
 def _fetch(store: Any, meta: dict[str, Any], target: Path) -> None:
-    """One object into its file, in one step: a name that begins with a dot is no audio file yet."""
+    """One object into its file, in one step."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    with unfinished.open("wb") as file:
-        for chunk in store.get(meta["path"]).stream(min_chunk_size=_CHUNK):
-            file.write(chunk)
-    changed = meta["last_modified"].timestamp()
-    os.utime(unfinished, (changed, changed))
-    os.replace(unfinished, target)
+    with whole(target) as unfinished:
+        with unfinished.open("wb") as file:
+            for chunk in store.get(meta["path"]).stream(min_chunk_size=_CHUNK):
+                file.write(chunk)
+        changed = meta["last_modified"].timestamp()
+        os.utime(unfinished, (changed, changed))
 
 
 def _line(error: Exception) -> str:

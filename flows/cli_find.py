@@ -84,6 +84,8 @@ def find(
     **given,
 ) -> None:
     """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
+    if given["reranker"] and rank_by not in (None, "reranker"):
+        raise click.UsageError(f"--reranker: nothing is ranked by it with --rank-by {rank_by}; leave one out")
     rank_by = rank_by or ("reranker" if given["reranker"] else None)
     scores = {"minimum": min_score, "surplus": min_score, "false_alarms": false_alarms}
     settings = read_settings(**given, ranking={"by": rank_by, "top": top, "quality": quality, **scores})
@@ -104,10 +106,10 @@ def find(
                 click.echo(printable(f"asid: {reply.query}: {reply.error}"), err=True)
             if reply.answer and not as_json:
                 click.echo(answers.to_text(reply))
+        if as_json:  # before what is kept: a full disk there costs no answer
+            click.echo(json.dumps(answers.to_json(replies), indent=2))
         for path in evidence.keep(wanted, replies, searcher, command=_command(), include_self=include_self):
             click.echo(f"wrote {path}", err=True)
-    if as_json:
-        click.echo(json.dumps(answers.to_json(replies), indent=2))
     if any(reply.error for reply in replies):
         raise SystemExit(1)
 

@@ -1,8 +1,8 @@
 """Discover: which files under the paths given are taken for audio, and which are refused before anybody opens them.
 
-Below a folder everything with a suffix of audio counts, unless hidden. What a link leads to must lie in that folder
-too, so that whoever may put files into a watched folder cannot have others read; linked folders are not entered, hence
-no loop. A path given by name is trusted: it may be a link itself.
+Below a folder everything with a suffix of audio counts, unless it is hidden or lies in a hidden folder. What a link
+leads to must lie in that folder too, so that whoever may put files into a watched folder cannot have others read;
+linked folders are not entered, hence no loop. A path given by name is trusted: it may be a link itself, or hidden.
 """
 
 import os
@@ -45,6 +45,19 @@ def discover(paths: Iterable[Path], *, within: Path | None = None) -> Found:
     return Found(files=tuple(files), refused=tuple(refused))
 
 
+def is_named_like_audio(path: Path) -> bool:
+    """Whether a path below a folder that is looked through has a suffix of audio, and no part of it is hidden."""
+    return path.suffix.lower() in SUFFIXES and not any(map(is_hidden, path.parts))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is not meant to be seen; such files bear the names of others without their content.
+
+    As `._song.mp3` of macOS, or what lies in .Trash-1000.
+    """
+    return name.startswith(".")
+
+
 def _outside(path: Path, within: Path | None) -> list[Refused]:
     if within is None or _lies_in(path, within):
         return []
@@ -66,7 +79,8 @@ def _below(root: Path) -> Iterator[Path | Refused]:
     unreadable: list[OSError] = []
     entries: list[Path] = []
     for place, folders, names in os.walk(root, onerror=unreadable.append):
-        entries += [Path(place, name) for name in names if _is_named_like_audio(name)]
+        folders[:] = [name for name in folders if not is_hidden(name)]  # walked no further: bins, snapshots, caches
+        entries += [Path(place, name) for name in names if is_named_like_audio(Path(name))]
         entries += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
     reasons = {Path(error.filename): f"cannot be read: {error.strerror}; check its permissions" for error in unreadable}
     for path in sorted([*entries, *reasons]):
@@ -75,11 +89,6 @@ def _below(root: Path) -> Iterator[Path | Refused]:
             yield _refused(path, reason)
         elif not path.is_dir():  # a link to another folder of the same root: what is in there is met there
             yield path
-
-
-def _is_named_like_audio(name: str) -> bool:
-    # Hidden files bear the names of others without their content (`._song.mp3` of macOS).
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
 
 
 def _linked_away(path: Path, root: Path) -> str:

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from evaluation.evidence.replies import name
 from flows import assembly, evidence, logs, metrics
 from flows.answers import Reply, answer, clock
+from flows.inbox import free
 from flows.installation import installed
 from flows.settings import Settings
 from reranker.rank import Match, Span
@@ -24,7 +25,8 @@ def find_samples(
 ) -> list[Reply]:
     """Answer every query; an unusable one has its error in place of an answer.
 
-    Without settings, those of the installation. `reports` is a folder for QUERY.json and QUERY.html of each query.
+    Without settings, those of the installation. `reports` is a folder for QUERY.json and QUERY.html of each query,
+    numbered where an answer of that name is there: song-2.wav.json.
     """
     settings = settings or installed()
     encoder = assembly.encoder(settings)
@@ -52,14 +54,15 @@ def find_one(searcher: Searcher, query: Path, include_self: bool) -> Reply:
 def report(reply: Reply, searcher: Searcher, folder: Path, include_self: bool = False) -> tuple[Path, ...]:
     """Write QUERY.html, where there is an answer, and QUERY.json into the folder; the paths written.
 
-    The JSON comes last and whole: where it is, the query is answered.
+    The JSON comes last and whole: where it is, the query is answered. Beside a query that lies in that folder they bear
+    its name; elsewhere one that is free, since songs of two folders may be called the same.
     """
-    page = folder / f"{reply.query.name}.html" if reply.answer else None
-    part, whole = folder / f".{reply.query.name}.json", folder / f"{reply.query.name}.json"
-    wanted = evidence.Wanted(report=page)
+    lies_there = reply.query.parent.resolve() == folder.resolve()
+    called = reply.query.name if lies_there else free(folder, reply.query.name).name
+    wanted = evidence.Wanted(report=folder / f"{called}.html" if reply.answer else None)
     pages = evidence.keep(wanted, [reply], searcher, command="flow find-samples", include_self=include_self)
-    evidence.keep(evidence.Wanted(exports=(part,)), [reply], searcher, command="")
-    return (*pages, part.replace(whole))
+    told = evidence.Wanted(exports=(folder / f"{called}.json",))
+    return (*pages, *evidence.keep(told, [reply], searcher, command=""))
 
 
 def publish(replies: Sequence[Reply], seconds: Sequence[float], pages: Sequence[Path] = ()) -> None:

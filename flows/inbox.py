@@ -53,12 +53,13 @@ def tick(folder: Path, settings: Settings, *, settle: float, include_self: bool)
 def free(folder: Path, name: str) -> Path:
     """The name in the folder, numbered where it is taken: a second song.flac becomes song-2.flac.
 
-    One so long that its answer's would be no file's is cut, and bytes of it that are no text are written as escapes.
+    An answer that was left behind takes it too: it is not that of the file that comes now. One so long that its
+    answer's would be no file's is cut, and bytes of it that are no text are written as escapes.
     """
     text, suffix = Path(name).stem.encode(errors="backslashreplace"), Path(name).suffix
     stem = text[:_LONGEST].decode(errors="ignore")
     path, number = folder / f"{stem}{suffix}", 1
-    while path.exists():
+    while any(taken.exists() for taken in (path, _json(path), path.with_name(f"{path.name}.html"))):
         number += 1
         path = folder / f"{stem}-{number}{suffix}"
     return path

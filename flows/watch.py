@@ -11,13 +11,13 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from encoder.whole import whole
 from flows import arrivals, bucket, logs
 from flows.arrivals import Arrivals
 from flows.installation import installed, made, taking_turns
@@ -47,7 +47,8 @@ def ingest_watched(folder: str | None = None, *, settle: float = 30.0, retry: bo
             copies = settings.data / "fetched" / hashlib.sha256(folder.encode()).hexdigest()[:12]
             copies.mkdir(parents=True, exist_ok=True)
             for key in bucket.mirror(folder, copies).refused:
-                logs.tell("refused", level=logging.WARNING, path=key, state="refused", reason="leads out of the folder")
+                reason = "no file below the folder can have this name"
+                logs.tell("refused", level=logging.WARNING, path=key, state="refused", reason=reason)
             return tick(copies, settings, settle=0, retry=retry)
         return tick(Path(folder) if folder else made(settings.data / "watch"), settings, settle=settle, retry=retry)
 
@@ -64,7 +65,8 @@ def tick(folder: Path, settings: Settings, *, settle: float, retry: bool) -> str
 
     pace = Pace()
     summary = ingest_catalogue.fn(list(arrived.ready), settings, retry=retry, progress=pace)
-    (settings.data / SEEN).write_text(json.dumps({"digest": seen, "time": time.time()}))
+    with whole(settings.data / SEEN) as unfinished:
+        unfinished.write_text(json.dumps({"digest": seen, "time": time.time()}))
     publish(summary, arrived, pace)
     counts = Counter(outcome.state for outcome in summary.outcomes)
     logs.tell("ingested", **counts, audio_seconds=summary.audio_seconds, seconds=summary.seconds)
@@ -121,6 +123,12 @@ def _digest(arrived: Arrivals, settings: Settings) -> str:
 
 
 def _seen_before(data: Path, digest: str) -> bool:
-    file = data / SEEN
-    last: Mapping[str, object] = json.loads(file.read_text()) if file.is_file() else {}
-    return last.get("digest") == digest and time.time() - float(last["time"]) < _FORGET
+    """Whether the last tick saw the same, not long ago; a note that cannot be read is none."""
+    try:
+        last = json.loads((data / SEEN).read_text(encoding="utf-8"))
+        return last["digest"] == digest and time.time() - float(last["time"]) < _FORGET
+    except FileNotFoundError:
+        return False
+    except (ValueError, TypeError, KeyError) as error:
+        logs.tell("unreadable", level=logging.WARNING, path=data / SEEN, reason=f"{error}; all is looked at again")
+        return False

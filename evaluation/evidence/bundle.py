@@ -15,6 +15,7 @@ differs, a line each.
 import csv
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -67,7 +68,8 @@ def write(directory: Path, replies: Sequence[Reply], made: Provenance, searcher:
     if searcher.calibration is not None:
         confidence.save(directory / CALIBRATION, searcher.calibration)
     sums = {path.relative_to(directory).as_posix(): _sha256(path) for path in sorted(_files(directory))}
-    (directory / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+    (directory / SUMS).write_bytes(os.fsencode(lines))  # names as the file system has them
     return directory
 
 
@@ -198,7 +200,7 @@ def _changed_files(directory: Path) -> list[str]:
 def _read_sums(directory: Path) -> dict[str, str]:
     if not (directory / SUMS).is_file():
         raise BundleError(f"{directory}: no {SUMS}, expected a folder written by asid find --bundle")
-    lines = (directory / SUMS).read_text(encoding="utf-8").splitlines()
+    lines = os.fsdecode((directory / SUMS).read_bytes()).splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
@@ -212,7 +214,8 @@ def _sha256(path: Path) -> str:
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(content, encoding="utf-8", errors="backslashreplace")  # bytes of a name that are no text
 
 
 def _read_json(directory: Path, name: str) -> Mapping[str, Any]:

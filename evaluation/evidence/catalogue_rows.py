@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from encoder.limits import printable
 from evaluation.evidence.replies import Reply
 from reranker.rank import Match, Occurrence
 
@@ -38,10 +39,11 @@ SCHEMA = pa.schema([
 def rows(replies: Iterable[Reply]) -> Iterator[dict[str, Any]]:
     """A row a match in the columns of `SCHEMA`; one row of its own for a query without."""
     for reply in replies:
+        query = printable(str(reply.query))  # bytes of a name that are no text, as escapes
         if not reply.matches:
-            yield {"query": str(reply.query), "result": reply.error or "no sample found"}
+            yield {"query": query, "result": reply.error or "no sample found"}
         for rank, match in enumerate(reply.matches, start=1):
-            yield {"query": str(reply.query), "result": "match", "rank": rank, **_match(match, reply.answer.duration)}
+            yield {"query": query, "result": "match", "rank": rank, **_match(match, reply.answer.duration)}
 
 
 def write_csv(replies: Sequence[Reply], path: Path) -> None:

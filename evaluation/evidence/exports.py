@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from encoder.whole import whole
 from evaluation.evidence import catalogue_rows, layers
 from evaluation.evidence.replies import Reply
 from reranker.rank import Carried, Match, Occurrence
@@ -64,17 +65,23 @@ def write(replies: Sequence[Reply], path: Path) -> tuple[Path, ...]:
     """Write the replies as the suffix says; the paths written, one but where a format holds a single recording.
 
     A format of a single recording gets a file per query, numbered where there are several: labels.txt becomes
-    labels.1-song.txt, labels.2-other.txt. Raises ValueError for an unknown suffix, OSError where it may not write.
+    labels.1-song.txt, labels.2-other.txt. Files are there whole or not at all. Raises ValueError for an unknown suffix,
+    OSError where it may not write.
     """
     require_format(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix.lower()
-    if suffix in _OF_ALL:
+    if not suffix:
         _OF_ALL[suffix](replies, path)
+        return (path,)
+    if suffix in _OF_ALL:
+        with whole(path) as unfinished:
+            _OF_ALL[suffix](replies, unfinished)
         return (path,)
     paths = _numbered(path, replies) if len(replies) > 1 else (path,)
     for reply, one in zip(replies, paths, strict=True):
-        _OF_ONE[suffix](reply, one)
+        with whole(one) as unfinished:
+            _OF_ONE[suffix](reply, unfinished)
     return paths
 
 
@@ -91,7 +98,8 @@ def _numbered(path: Path, replies: Sequence[Reply]) -> tuple[Path, ...]:
 
 
 def _write_json(replies: Sequence[Reply], path: Path) -> None:
-    path.write_text(json.dumps(document(replies), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = json.dumps(document(replies), indent=2, ensure_ascii=False) + "\n"
+    path.write_text(content, encoding="utf-8", errors="backslashreplace")  # bytes of a name that are no text
 
 
 def _reply(reply: Reply) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def write_sonic_visualiser(replies: Sequence[Reply], folder: Path) -> None:
 
 def short_stem(path: Path) -> str:
     """The name without suffix, of so many bytes that a file's name has room for more."""
-    return path.stem.encode()[:_STEM].decode(errors="ignore")
+    return path.stem.encode(errors="backslashreplace")[:_STEM].decode(errors="ignore")
 
 
 def write_jams(reply: Reply, path: Path) -> None:
@@ -62,7 +62,8 @@ def write_jams(reply: Reply, path: Path) -> None:
         "annotations": [_annotation(match, duration) for match in reply.matches],
         "sandbox": {"query": str(reply.query), "error": reply.error or None},
     }
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(content, encoding="utf-8", errors="backslashreplace")  # bytes of a name that are no text
 
 
 def _layer(spans: list[Span]) -> str:

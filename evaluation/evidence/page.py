@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from encoder.whole import whole
 from evaluation.evidence import look, view
 from evaluation.evidence.listen import MP3_BYTES, Excerpt
 from evaluation.evidence.provenance import Provenance
@@ -44,7 +45,9 @@ class Asked:
 def write(path: Path, replies: Sequence[Reply], provenance: Provenance) -> Path:
     """Write the page; raises OSError where it may not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html(replies, provenance), encoding="utf-8")
+    content = html(replies, provenance)
+    with whole(path) as unfinished:
+        unfinished.write_text(content, encoding="utf-8", errors="backslashreplace")  # bytes of a name that are no text
     return path
 
 

@@ -4,9 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encoder.audio import AudioError
+from encoder.limits import printable
 from reranker.rank import Match, Occurrence
 from reranker.search import Answer, Searcher
 from store.catalogue import Track
+from store.reading import MissingNodeMatrix
+from store.shards import DamagedStore
+
+# What concerns one query: the next one may do without the recording that is damaged. Where the index or the ledger does
+# not answer, none can be asked.
+UNANSWERED = (AudioError, DamagedStore, MissingNodeMatrix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +36,19 @@ class Reply:
 
 
 def answer(searcher: Searcher, query: Path, *, include_self: bool = False) -> Reply:
-    """Ask for one query; an unusable file is a reply with its reason."""
+    """Ask for one query; an unusable file, or damaged data of a reference, is a reply with its reason.
+
+    IndexUnavailable and LedgerUnavailable rise.
+    """
     try:
         return Reply(query=query, answer=searcher(query, include_self=include_self))
-    except AudioError as error:
-        return Reply(query=query, answer=None, error=error.reason)
+    except UNANSWERED as error:
+        return Reply(query=query, answer=None, error=reason(error))
+
+
+def reason(error: Exception) -> str:
+    """One printable line for an error that is one of `UNANSWERED`."""
+    return error.reason if isinstance(error, AudioError) else printable(str(error))
 
 
 def clock(seconds: float) -> str:

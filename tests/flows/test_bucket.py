@@ -60,6 +60,30 @@ def test_a_key_that_leads_out_of_the_folder_is_refused(tmp_path, monkeypatch, ke
     assert copies(tmp_path) == {}
 
 
+def test_a_key_that_no_file_can_have_is_refused_and_the_others_are_fetched(store, tmp_path):
+    folder, url = store
+    longest = f"{'x' * 251}.wav"  # as long as a name may be
+    (folder / longest).write_bytes(b"long")
+    for name in ("a.wav/in.wav", "deep/b.flac", "z.wav"):
+        (tmp_path / "copies" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "copies" / "deep").rmdir()
+    (tmp_path / "copies" / "deep").write_bytes(b"a file where the key has a folder")
+    mirrored = mirror(url, tmp_path / "copies")  # a.wav is a folder there
+    assert (mirrored.fetched, set(mirrored.refused)) == (1, {"a.wav", "deep/b.flac"})
+    assert (tmp_path / "copies" / longest).read_bytes() == b"long"
+    assert [path.name for path in (tmp_path / "copies").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_key_whose_part_is_too_long_for_a_name_is_refused(tmp_path, monkeypatch):
+    class Store:
+        def list(self):
+            return [[{"path": f"{'x' * 252}.wav", "size": 1}]]
+
+    monkeypatch.setattr(bucket, "_opened", lambda url: (Store(), ()))
+    (tmp_path / "copies").mkdir()
+    assert mirror("s3://music", tmp_path / "copies").refused == (f"{'x' * 252}.wav",)
+
+
 def test_an_interrupted_fetch_leaves_no_audio_file(store, tmp_path, monkeypatch):
     monkeypatch.setattr(bucket.os, "utime", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

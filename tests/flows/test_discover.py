@@ -32,6 +32,12 @@ def test_files_are_found_by_suffix_in_order_of_name_and_in_subfolders(tmp_path):
     assert found == Found(files=(tmp_path / "a/c.FLAC", tmp_path / "b.wav", tmp_path / "x.wav/inside.mp3"))
 
 
+def test_hidden_folders_are_not_looked_into_unless_they_are_named(tmp_path):
+    touched(tmp_path, "a.wav", ".Trash-1000/files/b.wav", ".snapshot/daily/a.wav", "deep/.cache/c.wav")
+    assert names(discover([tmp_path])) == ["a.wav"]
+    assert names(discover([tmp_path / ".Trash-1000", tmp_path / "deep" / ".cache"])) == ["b.wav", "c.wav"]
+
+
 def test_a_path_that_is_not_there_and_a_folder_without_audio_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         discover([tmp_path / "x"])

@@ -1,6 +1,8 @@
 """`asid find` keeps its evidence, and `asid verify` repeats it, with the shipped weights on a real catalogue."""
 
 import json
+import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -60,3 +62,20 @@ def test_verifying_something_else_is_told(asid, tmp_path):
     result = asid("verify", tmp_path)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "unknown key 'new', expected some of by, " in result.stderr
+
+
+def test_an_export_that_cannot_be_written_costs_no_answer(asid, catalogue, excerpt, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    result = asid("find", excerpt[0], "--data", catalogue, "--json", "--export", tmp_path / "file" / "r.csv")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["queries"][0]["found"]
+
+
+def test_a_query_whose_name_is_no_text_is_bundled_and_refused_again(asid, catalogue, excerpt, tmp_path):
+    query = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    shutil.copy(excerpt[0], query)
+    asked = asid("find", query, "--data", catalogue, "--bundle", tmp_path / "kept", "--json")
+    assert asked.exit_code == 1  # a name that is not UTF-8 is refused
+    assert (tmp_path / "kept" / "SHA256SUMS").is_file(), asked.output
+    repeated = asid("verify", tmp_path / "kept", "--data", catalogue)
+    assert repeated.exit_code == 0, repeated.output

@@ -92,6 +92,26 @@ def test_the_flow_answers_a_batch_as_the_command_does(catalogue, excerpt, tmp_pa
     assert "0.20 s" in replies[1].error
 
 
+def test_songs_of_two_folders_that_are_called_the_same_have_an_answer_each(catalogue, tmp_path):
+    queries = [tmp_path / folder / "song.wav" for folder in ("a", "b", "reports")]
+    for query in queries:
+        query.parent.mkdir()
+        query.write_bytes(b"no audio")
+    find_samples(queries[:2], Settings(data=catalogue), reports=tmp_path / "new")
+    find_samples(queries[2:], Settings(data=catalogue), reports=tmp_path / "reports")  # as the inbox does
+    told = json.loads((tmp_path / "new" / "song-2.wav.json").read_text())["queries"][0]["query"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["song-2.wav.json", "song.wav.json"]
+    assert told == str(queries[1])
+    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["song.wav", "song.wav.json"]
+
+
+def test_a_reranker_that_would_not_be_asked_is_refused(asid, tmp_path):
+    for way in ("correlation", "similarity", "own"):
+        result = asid("find", "song.wav", "--rank-by", way, "--reranker", tmp_path / "no.safetensors")
+        assert result.exit_code == 2
+        assert f"--reranker: nothing is ranked by it with --rank-by {way}; leave one out" in result.stderr
+
+
 def test_seconds_are_shown_as_a_clock():
     assert [clock(s) for s in (0, 5.04, 59.96, 61.5, 3600)] == ["0:00.0", "0:05.0", "1:00.0", "1:01.5", "60:00.0"]
 

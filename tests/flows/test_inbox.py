@@ -101,3 +101,12 @@ def test_names_that_no_answer_could_bear_are_mended(inbox, asked):
     assert answer_inbox.fn(settle=0).startswith("3 answered")
     assert asked == [r"caf\udce9.wav", "good.wav", "é" * 100 + ".wav"]
     assert answer_inbox.fn(settle=0).startswith("0 answered")
+
+
+@pytest.mark.parametrize("left", ["json", "html"])
+def test_an_answer_that_was_left_behind_is_not_that_of_the_next_file(inbox, asked, left):
+    (inbox / "answered").mkdir()
+    (inbox / "answered" / f"song.wav.{left}").write_text("of another song")
+    (inbox / "song.wav").write_bytes(b"x")
+    assert answer_inbox.fn(settle=0).startswith("1 answered")
+    assert names(inbox / "answered") == ["song-2.wav", "song-2.wav.json", f"song.wav.{left}"]

@@ -128,6 +128,30 @@ def test_a_tick_that_dies_leaves_its_files_to_the_next(folder, ingested, monkeyp
     assert not (folder.parent / "watch.json").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b'{"digest": "a', b"[]", b"{}", b"\xff"])
+def test_a_note_that_cannot_be_read_counts_as_nothing_seen(folder, ingested, tmp_path, content):
+    old(folder / "a.wav")
+    (tmp_path / "watch.json").write_bytes(content)
+    assert ingest_watched.fn(settle=0) == "1 stored"
+    assert ingest_watched.fn(settle=0).startswith("nothing new")
+
+
+def test_a_full_disk_leaves_the_earlier_note(folder, ingested, tmp_path, monkeypatch):
+    old(folder / "a.wav")
+    ingest_watched.fn(settle=0)
+    before = (tmp_path / "watch.json").read_text()
+
+    def fill(path, *_, **__):
+        path.open("w").close()
+        raise OSError(28, "No space left on device")
+
+    old(folder / "b.wav")
+    monkeypatch.setattr(type(tmp_path), "write_text", fill)
+    with pytest.raises(OSError, match="No space left"):
+        ingest_watched.fn(settle=0)
+    assert (tmp_path / "watch.json").read_text() == before
+
+
 def test_a_run_publishes_counts_failures_and_throughput(folder, ingested, tmp_path, monkeypatch):
     monkeypatch.setattr(watch, "publish", PUBLISH)
     old(folder / "a.wav")

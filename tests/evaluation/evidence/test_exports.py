@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import jams
 import pandas as pd
 import pytest
 
-from evaluation.evidence import exports
+from evaluation.evidence import exports, page
 from reranker.rank import Carried
 
 SHARED = Path(__file__).parents[3] / ".." / "shared" / "sample100-ext" / "sonic_visualiser_annotations"
@@ -199,3 +200,32 @@ def test_formats_of_one_recording_get_a_numbered_file_per_query(reply, empty, tm
 def test_an_unknown_suffix_is_refused_with_the_known_ones(reply, tmp_path):
     with pytest.raises(ValueError, match=r"suffix is '.xls', expected .json, .csv, .parquet, .txt, .jams, or none"):
         exports.write([reply], tmp_path / "r.xls")
+
+
+def test_a_name_that_is_no_text_costs_no_export_its_other_queries(reply, empty, made, tmp_path):
+    query = Path(os.fsdecode(b"caf\xe9.wav"))
+    replies = [reply, replace(empty, query=query)]
+    for name in ("r.json", "r.csv", "r.parquet", "r.txt", "r.jams", "layers"):
+        exports.write(replies, tmp_path / name)
+    assert json.loads((tmp_path / "r.json").read_text())["queries"][1]["query"] == str(query)
+    for table in (pd.read_csv(tmp_path / "r.csv"), pd.read_parquet(tmp_path / "r.parquet")):
+        assert table["query"].tolist()[-1] == r"caf\udce9.wav"
+    assert (tmp_path / r"r.2-caf\udce9.txt").is_file()
+    assert json.loads((tmp_path / r"r.2-caf\udce9.jams").read_text())["sandbox"]["query"] == str(query)
+    assert r"caf\udce9.wav" in page.write(tmp_path / "r.html", [replies[1]], made).read_text()
+
+
+def test_an_export_that_fails_leaves_the_earlier_one_and_nothing_beside_it(reply, tmp_path, monkeypatch):
+    def fill(path, *_, **__):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    for name in ("r.json", "r.txt"):
+        (path,) = exports.write([reply], tmp_path / name)
+        before = path.read_text()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", fill)
+            with pytest.raises(OSError, match="No space left"):
+                exports.write([reply], path)
+        assert path.read_text() == before
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["r.json", "r.txt"]

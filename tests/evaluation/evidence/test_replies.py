@@ -1,8 +1,15 @@
 """Replies and the words in which they are told."""
 
 from dataclasses import replace
+from pathlib import Path
 
-from evaluation.evidence.replies import certainty, percent, tally, warp
+import pytest
+
+from encoder.audio import AudioError
+from evaluation.evidence.replies import answer, certainty, percent, tally, warp
+from store.connection import IndexUnavailable
+from store.reading import MissingNodeMatrix
+from store.shards import DamagedStore
 
 
 def test_the_longest_occurrence_stands_for_a_match_and_none_for_a_match_without(reply, case):
@@ -38,3 +45,18 @@ def test_tempo_and_pitch_are_told_as_far_as_they_are_known(case, reply):
     assert warp(replace(case.occurrence, transposition=None)) == "tempo x 1.10"
     assert warp(reply.matches[1].occurrences[0]) == ""
     assert warp(replace(case.occurrence, transposition=-0.02)) == "tempo x 1.10, +0.0 semitones"
+
+
+def test_what_concerns_one_query_is_its_reply_and_the_next_one_is_asked():
+    def searcher(query, *, include_self):
+        raise {
+            "short.wav": AudioError(query, "too short"),
+            "missing.wav": MissingNodeMatrix("track 7 has no contrast features"),
+            "damaged.wav": DamagedStore("Zarr contrast/c/7/0: bytes have changed"),
+            "away.wav": IndexUnavailable("Milvus does not answer"),
+        }[query.name]
+
+    errors = [answer(searcher, Path(name)).error for name in ("short.wav", "missing.wav", "damaged.wav")]
+    assert errors == ["too short", "track 7 has no contrast features", "Zarr contrast/c/7/0: bytes have changed"]
+    with pytest.raises(IndexUnavailable):
+        answer(searcher, Path("away.wav"))
