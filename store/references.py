@@ -120,12 +120,12 @@ class References(Stored):
                 self.catalogue.pending(number)
             claims.require(number)
             self._clear(self.catalogue.track(number))
-            claims.require(number)  # notes in the ledger that something may be kept again
+            claims.renew(number)  # notes in the ledger that something may be kept again
             written = self._nodes.write(number, checked(claims.kept(number, blocks), self.identity))
             facts = {"duration": duration, "title": title, "artist": artist, "isrc": isrc}
             self.catalogue.placed(number, rows=written.rows, segments=len(written.segment_indices), **facts)
             self._fingerprints.upsert(segment_id(number, written.segment_indices), written.fingerprints)
-            claims.require(number)
+            claims.renew(number)
             self.catalogue.stored(number)
             return self.catalogue.track(number)
 
@@ -146,9 +146,12 @@ class References(Stored):
     def settle(self) -> None:
         """Take out of Milvus and Zarr whatever the ledger does not call stored and nobody works on."""
         with self._writing:
-            self.catalogue.claims.release_dead()
+            claims = self.catalogue.claims
+            claims.release_dead()
             for track in self.catalogue.leftovers():
-                self._clear(track)
+                if claims.seize(track.number):  # whoever was only slow notices, and does not call it stored
+                    self._clear(track)
+                    claims.free(track.number)
 
     def rebuild(self) -> int:
         """Fill Milvus anew from Zarr, without audio; returns the number of segments."""

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from store.claims import HOLDS, ClaimLost
 from store.connection import IndexUnavailable
 from store.fingerprints import Fingerprints, IndexIncomplete
 from store.identity import IndexMismatch
@@ -279,3 +281,48 @@ def test_what_is_called_stored_is_on_the_disk(tmp_path, files, encode, open_refe
     shards = [path for path in (tmp_path / "data" / "nodes").rglob("c/*/*/**/*") if path.is_file()]
     assert len(shards) == 4  # two of each array
     assert {*shards, *(path.parent for path in shards)} <= set(there)
+
+
+@pytest.mark.parametrize("slow", ["decoding", "upserting"])
+def test_what_was_cleared_under_a_worker_that_was_too_slow_is_not_called_stored(
+    files, encode, open_references, monkeypatch, slow
+):
+    mine, others = open_references(), open_references()
+    (pending,) = mine.plan(files(1)).pending
+    now = [time.time()]
+    monkeypatch.setattr("store.claims.time", SimpleNamespace(time=lambda: now[0], monotonic=lambda: now[0]))
+    monkeypatch.setattr("store.catalogue.time.time", lambda: now[0])
+
+    def paused():
+        now[0] += 2 * HOLDS
+        others.settle()  # as everybody does who opens the catalogue
+
+    def blocks():
+        yield encode(1, range(300))
+        if slow == "decoding":
+            paused()
+            yield encode(1, range(300, 600))
+
+    if slow == "upserting":
+        upsert = mine._fingerprints.upsert
+        monkeypatch.setattr(mine._fingerprints, "upsert", lambda *rows: (upsert(*rows), paused()))
+    with pytest.raises(ClaimLost):
+        mine.add(pending, blocks(), duration=300.0)
+    assert mine.catalogue.track(pending.number).state == "pending"
+    assert others.counts().segments == 0
+    monkeypatch.undo()
+    (again,) = others.plan(files(1)).pending
+    others.add(again, [encode(1, range(600))], duration=300.0)
+    assert others.require_complete() == others.rebuild() == 600
+
+
+def test_what_somebody_works_on_is_not_cleared_between_a_look_and_the_next(files, encode, open_references, monkeypatch):
+    mine, others = open_references(), open_references()
+    (pending,) = mine.plan(files(1)).pending
+    left = mine.catalogue.track(pending.number)
+    assert mine.claim(pending)
+    monkeypatch.setattr(others.catalogue, "leftovers", lambda: [left])  # seen before it was claimed
+    monkeypatch.setattr(others, "_clear", lambda track: pytest.fail("cleared"))
+    others.settle()
+    monkeypatch.undo()
+    assert mine.add(pending, [encode(1, range(300))], duration=150.0).state == "stored"
