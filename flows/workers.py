@@ -213,9 +213,17 @@ def _store(source: Source, blocks: Iterable[Encoding], references: References, l
         if not references.claim(pending):
             return None
         reason = error.reason if isinstance(error, audio.AudioError) else str(error)
-        references.failed(pending.number, reason)
+        references.failed(pending.number, reason, seen=_opens(pending.path))
         return Outcome(path=pending.path, state="failed", reason=reason)
     return Outcome(path=track.path, state="stored", seconds=track.duration, segments=track.segments)
+
+
+def _opens(path: Path) -> bool:
+    try:
+        path.open("rb").close()
+    except OSError:
+        return False
+    return True
 
 
 def _without(pending: Sequence[Pending], outcomes: Iterable[Outcome]) -> list[Pending]:

@@ -203,9 +203,9 @@ class Catalogue:
         """The track is complete in Zarr and Milvus."""
         self._settle(number, "stored")
 
-    def failed(self, number: int, reason: str) -> None:
-        """The file cannot be used, and why."""
-        self._settle(number, "failed", reason)
+    def failed(self, number: int, reason: str, *, seen: bool = True) -> None:
+        """The file cannot be used, and why; one that was not ``seen`` is looked at again by the next plan."""
+        self._settle(number, "failed", reason, **({} if seen else {"content_hash": ""}))
 
     def pending(self, number: int) -> None:
         """The track is to be encoded again; what is kept of it becomes a leftover."""
@@ -243,8 +243,8 @@ class Catalogue:
             elif not beside:
                 identity.require({"digest": current}, where)
 
-    def _settle(self, number: int, state: State, reason: str = "") -> None:
-        self._update(number, state=state, reason=reason, claimed_by=None, claimed_until=None)
+    def _settle(self, number: int, state: State, reason: str = "", **facts: str) -> None:
+        self._update(number, state=state, reason=reason, claimed_by=None, claimed_until=None, **facts)
 
     def _update(self, number: int, **values: str | float | None) -> None:
         change = sa.update(ledger.tracks).where(ledger.tracks.c.number == number)

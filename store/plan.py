@@ -87,7 +87,7 @@ def _look(path: Path, known: Track | None) -> _File:
         if not stat.S_ISREG(status.st_mode):  # reading a pipe may wait for ever
             return _File(path=path, reason="is no regular file, expected an audio file")
         same = known is not None and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns)
-        content = known.content_hash if same else content_hash(path)
+        content = (same and known.content_hash) or content_hash(path)  # of a file that was out of reach none is known
     except OSError as error:
         return _File(path=path, reason=f"cannot be read: {error.strerror or error}")
     return _File(path=path, content_hash=content, size=status.st_size, mtime_ns=status.st_mtime_ns)

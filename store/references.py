@@ -129,10 +129,13 @@ class References(Stored):
             self.catalogue.stored(number)
             return self.catalogue.track(number)
 
-    def failed(self, number: int, reason: str) -> None:
-        """Note that a file cannot be used, and why; what was written of it is taken out."""
+    def failed(self, number: int, reason: str, *, seen: bool = True) -> None:
+        """Note that a file cannot be used, and why; what was written of it is taken out.
+
+        One that was not ``seen``, as a share that has gone away, is tried again by the next plan.
+        """
         with self._writing:
-            self.catalogue.failed(number, reason)
+            self.catalogue.failed(number, reason, seen=seen)
             self._clear(self.catalogue.track(number))
 
     def remove(self, number: int) -> Track:

@@ -16,6 +16,7 @@ import soundfile
 from flows.ahead import encoded as encoded_ahead
 from flows.ingest import ingest_catalogue
 from flows.settings import Settings
+from store.references import References
 
 
 def settings(data):
@@ -44,6 +45,25 @@ def test_a_broken_file_is_a_line_with_its_reason_and_the_rest_is_stored(tmp_path
     assert "0.20 s" in reasons["short.wav"]
     assert reasons["text.wav"]
     assert {o.path.name: o.segments for o in summary.having("stored")}["silent.wav"] == 0
+
+
+def test_a_folder_that_goes_away_meanwhile_is_ingested_once_it_is_back(tmp_path, music, monkeypatch):
+    folder, away = tmp_path / "share", tmp_path / "away"
+    folder.mkdir()
+    shutil.copy(next(music.glob("*.flac")), folder / "song.flac")
+    planned = References.plan
+
+    def drops(self, *args, **kwargs):
+        found = planned(self, *args, **kwargs)
+        folder.rename(away)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(References, "plan", drops)
+        summary = ingest_catalogue([folder], settings(tmp_path / "data"))
+    assert states(summary) == {"stored": 0, "skipped": 0, "failed": 1}
+    away.rename(folder)
+    assert states(ingest_catalogue([folder], settings(tmp_path / "data"))) == {"stored": 1, "skipped": 0, "failed": 0}
 
 
 def test_threads_end_though_nobody_takes_their_blocks():

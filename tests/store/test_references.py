@@ -183,6 +183,16 @@ def test_a_file_that_breaks_off_while_it_is_encoded_leaves_nothing_behind(refere
     assert references.tracks([first.number])[first.number].reason == "truncated"
 
 
+def test_a_file_that_was_out_of_reach_is_tried_again_and_one_that_is_broken_is_not(references, files):
+    paths = files(2)
+    broken, away = references.plan(paths).pending
+    references.failed(broken.number, "truncated")
+    references.failed(away.number, "no such file", seen=False)
+    found = references.plan(paths)
+    assert [one.number for one in found.pending] == [away.number]
+    assert [track.number for track in found.failed] == [broken.number]
+
+
 def test_rebuilding_fills_the_index_from_the_node_store(references, files, encode):
     kept, gone = add_all(references, files(2), [[encode(1, [0, 2, 300])], [encode(2, range(5))]])
     references.remove(gone.number)
