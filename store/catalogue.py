@@ -1,7 +1,8 @@
 """The catalogue's ledger as one encoder sees it: one row per file, with what became of it.
 
 A track is ``pending`` (to be encoded), ``stored`` (searchable), ``failed`` (with the reason) or ``removed``. A row
-keeps its number for ever; a changed file becomes pending again under it, and what was stored of it is taken out.
+keeps its number for ever; a changed file becomes pending again under it, and what was stored of it is taken out. That a
+file was removed holds for every encoder's row of it, so that it does not come back when another encoder takes over.
 """
 
 import dataclasses
@@ -122,8 +123,11 @@ class Catalogue:
             ledger.write_setting(connection, _CURRENT, self._digest)
 
     def forget(self) -> None:
-        """Delete this encoder's rows and identity."""
+        """Delete this encoder's rows and identity; that files were removed stays noted with the encoder in use."""
         with ledger.reaching(self._url), self._engine.begin() as connection:
+            current = ledger.read_setting(connection, _CURRENT)
+            if current not in (None, self._digest):
+                connection.execute(_handed_over(self._digest, current))
             connection.execute(sa.delete(ledger.tracks).where(ledger.tracks.c.digest == self._digest))
             ledger.delete_setting(connection, _IDENTITY + self._digest)
 
@@ -157,6 +161,27 @@ class Catalogue:
     def by_hashes(self, hashes: Iterable[str]) -> list[Track]:
         """The tracks with this content, wherever they lie."""
         return self._read_where(ledger.tracks.c.content_hash, sorted(set(hashes)))
+
+    def elsewhere(self, paths: Sequence[Path]) -> dict[Path, bool]:
+        """Absolute paths that other encoders have rows for -> whether the file was removed from one of them."""
+        columns, found = ledger.tracks.c, {}
+        query = sa.select(columns.path, columns.state).where(columns.digest != self._digest)
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            for start in range(0, len(paths), _BATCH):
+                batch = [str(path) for path in paths[start : start + _BATCH]]
+                for path, state in connection.execute(query.where(columns.path.in_(batch))):
+                    found[Path(path)] = found.get(Path(path), False) or state == "removed"
+        return found
+
+    def removed_contents(self, hashes: Iterable[str]) -> list[tuple[str, Path]]:
+        """(content hash, path) of the files with this content that were removed from any encoder."""
+        columns, wanted, found = ledger.tracks.c, sorted(set(hashes)), []
+        query = sa.select(columns.content_hash, columns.path).where(columns.state == "removed")
+        with ledger.reaching(self._url), self._engine.connect() as connection:
+            for start in range(0, len(wanted), _BATCH):
+                fits = columns.content_hash.in_(wanted[start : start + _BATCH])
+                found += [(content, Path(path)) for content, path in connection.execute(query.where(fits))]
+        return found
 
     def rows(self, numbers: Sequence[int]) -> dict[int, int]:
         """Number -> rows in Zarr, of those of these tracks that are stored."""
@@ -212,20 +237,28 @@ class Catalogue:
         self._settle(number, "pending")
 
     def removed(self, number: int) -> None:
-        """The track is no longer searchable; what is kept of it becomes a leftover."""
-        self._settle(number, "removed")
+        """The file is no longer searchable, with any encoder; what is kept of it becomes a leftover."""
+        rows = sa.update(ledger.tracks).where(ledger.tracks.c.path == str(self.track(number).path))
+        values = {"state": "removed", "reason": "", "claimed_by": None, "claimed_until": None}
+        with ledger.reaching(self._url), self._engine.begin() as connection:
+            connection.execute(rows.values(updated=datetime.now(UTC), **values))
 
     def cleared(self, number: int) -> None:
         """Nothing of the track is left in Milvus or Zarr."""
         self._update(number, rows=None, segments=0)
 
-    def write(self, *, new: Sequence[dict], changed: dict[int, dict]) -> list[int]:
-        """Insert rows and change others in one transaction; returns the numbers of the new ones, in order."""
+    def write(self, *, new: Sequence[dict], changed: dict[int, dict], revived: Sequence[Path] = ()) -> list[int]:
+        """Insert rows and change others in one transaction; returns the numbers of the new ones, in order.
+
+        Files at the paths ``revived`` are no longer removed from other encoders; their next ingestion takes them.
+        """
         now = datetime.now(UTC)
         with ledger.reaching(self._url), self._engine.begin() as connection:
             for number, values in changed.items():
                 change = sa.update(ledger.tracks).where(ledger.tracks.c.number == number)
                 connection.execute(change.values(updated=now, **values))
+            for start in range(0, len(revived), _BATCH):
+                connection.execute(_revival([str(path) for path in revived[start : start + _BATCH]], now))
             insert = sa.insert(ledger.tracks)
             stamps = {"created": now, "updated": now, "digest": self._digest}
             rows = [connection.execute(insert.values(**stamps, **values)) for values in new]
@@ -264,6 +297,20 @@ class Catalogue:
     def _read(self, query: sa.Select) -> list[Track]:
         with ledger.reaching(self._url), self._engine.connect() as connection:
             return [_track(row) for row in connection.execute(query)]
+
+
+def _revival(paths: Sequence[str], now: datetime) -> sa.Update:
+    columns = ledger.tracks.c
+    removed = sa.update(ledger.tracks).where(columns.state == "removed", columns.path.in_(paths))
+    return removed.values(state="pending", updated=now)
+
+
+def _handed_over(digest: str, current: str) -> sa.Update:
+    """Give an encoder's removed files to the one in use, unless that one has rows for them."""
+    columns, other = ledger.tracks.c, ledger.tracks.alias()
+    known = sa.select(other.c.path).where(other.c.digest == current)
+    removed = (columns.digest == digest, columns.state == "removed", columns.path.not_in(known))
+    return sa.update(ledger.tracks).where(*removed).values(digest=current, rows=None, segments=0)
 
 
 def _track(row: sa.Row) -> Track:

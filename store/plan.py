@@ -2,8 +2,11 @@
 
 A file whose size and modification time are those in the ledger is taken as unchanged without being read. Otherwise its
 content is hashed: the same content at a new path, with the old path gone, is a moved file and keeps its number; other
-content makes the track pending again. A file that failed and has not changed is reported, not tried again, and one that
-was removed stays out, unless ``retry``. What another worker is encoding is left as it is.
+content makes the track pending again. A file that failed and has not changed is reported, not tried again, unless
+``retry``. What another worker is encoding is left as it is.
+
+A file that was removed stays out, whatever its content is now, unless ``retry``. This is said of the file, not of one
+encoder: an encoder that is new to it leaves it out too, and ``retry`` lets it in again for all of them.
 """
 
 import hashlib
@@ -68,10 +71,13 @@ def _write(catalogue: Catalogue, paths: list[Path], retry: bool) -> None:
     known = {track.path: track for track in catalogue.by_paths(paths)}
     files = [_look(path, known.get(path)) for path in paths]
     known |= _moved(catalogue, [file for file in files if file.path not in known and file.content_hash])
-    outcomes = {file.path: _outcome(file, known.get(file.path), retry) for file in files}
+    new = [file for file in files if file.path not in known]
+    out = set() if retry else _removed_elsewhere(catalogue, new)
+    outcomes = {file.path: _outcome(file, known.get(file.path), retry, removed=file.path in out) for file in files}
     catalogue.write(
-        new=[outcomes[file.path] for file in files if file.path not in known],
+        new=[outcomes[file.path] for file in new],
         changed={known[path].number: values for path, values in outcomes.items() if path in known and values},
+        revived=[path for path, values in outcomes.items() if retry and values.get("state") == "pending"],
     )
 
 
@@ -100,24 +106,38 @@ def _moved(catalogue: Catalogue, files: list[_File]) -> dict[Path, Track]:
     return {file.path: homeless.pop(file.content_hash) for file in files if file.content_hash in homeless}
 
 
-def _outcome(file: _File, track: Track | None, retry: bool) -> dict[str, str | int]:
+def _removed_elsewhere(catalogue: Catalogue, files: list[_File]) -> set[Path]:
+    """Of files that are new to this encoder, those that were removed while others were in use, moved since or not."""
+    others = catalogue.elsewhere([file.path for file in files])
+    hashes = [file.content_hash for file in files if file.content_hash and file.path not in others]
+    moved = {content for content, path in catalogue.removed_contents(hashes) if not path.exists()}
+    return {file.path for file in files if others.get(file.path, file.content_hash in moved)}
+
+
+def _outcome(file: _File, track: Track | None, retry: bool, *, removed: bool) -> dict[str, str | int]:
     """The values to write into the file's row; empty where nothing changes."""
+    if track is None and removed:
+        return {**file.facts, "state": "removed", "reason": ""}
     if track is not None and track.claimed:
         return {}
+    if track is not None and track.state == "removed" and not retry:
+        return file.facts if file.content_hash and _differs(track, file) else {}
     if file.reason:
         # A stored track stays searchable while its file is out of reach.
         stored = track is not None and track.state == "stored"
         return {} if stored else {**file.facts, "state": "failed", "reason": file.reason}
     if track is not None and track.content_hash == file.content_hash and _settled(track, retry):
-        same = (track.path, track.size, track.mtime_ns) == (file.path, file.size, file.mtime_ns)
-        return {} if same else file.facts
+        return file.facts if _differs(track, file) else {}
     return {**file.facts, "state": "pending", "reason": ""}
+
+
+def _differs(track: Track, file: _File) -> bool:
+    """Whether the file lies elsewhere than the ledger says, or has been touched."""
+    return (track.path, track.size, track.mtime_ns) != (file.path, file.size, file.mtime_ns)
 
 
 def _settled(track: Track, retry: bool) -> bool:
     """Whether the track of an unchanged file needs nothing done."""
-    if track.state == "removed":
-        return not retry
     return track.state == "stored" or (track.state == "failed" and not retry)
 
 

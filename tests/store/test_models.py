@@ -48,6 +48,21 @@ def test_a_second_model_is_filled_beside_the_first_and_takes_over(place, files, 
     assert open_references(digest=NEW, read_only=True).counts().stored == 1
 
 
+def test_what_is_removed_under_the_new_model_is_not_searchable_after_going_back(files, encode, open_references):
+    paths, old = files(2), open_references()
+    fill(old, paths, encode, 0)
+    new = open_references(digest=NEW, beside=True)
+    fill(new, paths, encode, 10)
+    new.switch()
+    new.remove(new.catalogue.by_paths(paths)[0].number)
+    old.switch()
+    old.close()
+    back = open_references()
+    assert [track.path for track in back.catalogue.tracks("stored")] == paths[1:]
+    assert back._fingerprints.count() == back.require_complete() == 300
+    assert back.plan(paths).pending == ()
+
+
 def test_an_alias_left_behind_by_an_interrupted_switch_follows_the_ledger(files, encode, open_references):
     open_references()
     new = open_references(digest=NEW, beside=True)

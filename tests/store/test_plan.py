@@ -278,3 +278,87 @@ def test_a_database_that_lets_nobody_create_tables_is_told(monkeypatch):
     monkeypatch.setattr("store.ledger._tables.create_all", refused)
     with pytest.raises(LedgerUnavailable, match="permission denied for schema public; let its user create tables"):
         open_engine("sqlite://")
+
+
+@pytest.fixture
+def other(catalogue):
+    """The rows of a second encoder in the same ledger; the first is the one in use."""
+    catalogue.adopt(identity_of(DIGEST))
+    second = Catalogue(catalogue._engine, "fedcba9876543210")
+    second.adopt(identity_of("fedcba9876543210"), beside=True)
+    return second
+
+
+def names_of(tracks):
+    return [track.path.name for track in tracks]
+
+
+def test_a_removed_file_stays_out_when_another_encoder_takes_over(catalogue, other, files):
+    paths = files(2)
+    store_all(catalogue, paths)
+    catalogue.removed(1)
+    outcome = plan(other, paths)
+    assert (names_of(outcome.removed), names_of(outcome.pending)) == (["0.wav"], ["1.wav"])
+    assert plan(other, paths) == outcome
+
+
+def test_a_removed_file_that_was_moved_stays_out_with_another_encoder_and_a_copy_that_is_kept_does_not(
+    catalogue, other, files
+):
+    paths = files(1)
+    copy = paths[0].with_name("copy.wav")
+    copy.write_bytes(paths[0].read_bytes())
+    store_all(catalogue, [*paths, copy])
+    catalogue.removed(1)
+    moved = paths[0].rename(paths[0].with_name("moved.wav"))
+    outcome = plan(other, [moved, copy])
+    assert (names_of(outcome.removed), names_of(outcome.pending)) == (["moved.wav"], ["copy.wav"])
+
+
+def test_what_is_removed_is_removed_from_every_encoder_that_has_it(catalogue, other, files):
+    paths = files(2)
+    store_all(catalogue, paths)
+    store_all(other, paths)
+    (track, _) = other.by_paths(paths)
+    other.removed(track.number)
+    assert names_of(catalogue.tracks("removed")) == ["0.wav"]
+    assert names_of(catalogue.leftovers()) == ["0.wav"]  # cleared when it is opened for writing
+    assert names_of(catalogue.tracks("stored")) == names_of(other.tracks("stored")) == ["1.wav"]
+
+
+def test_a_removed_file_stays_out_though_its_content_changes_or_cannot_be_read(catalogue, files):
+    paths = files(1)
+    store_all(catalogue, paths)
+    catalogue.removed(1)
+    paths[0].write_bytes(b"the same music with another tag")
+    assert names_of(plan(catalogue, paths).removed) == ["0.wav"]
+    paths[0].unlink()
+    assert names_of(plan(catalogue, paths).removed) == ["0.wav"]
+    paths[0].write_bytes(b"back again")
+    assert names_of(plan(catalogue, paths).removed) == ["0.wav"]
+    assert names_of(plan(catalogue, paths, retry=True).pending) == ["0.wav"]
+
+
+def test_a_removed_file_that_is_asked_for_again_comes_back_for_every_encoder(catalogue, other, files):
+    paths = files(1)
+    store_all(catalogue, paths)
+    catalogue.removed(1)
+    assert names_of(plan(other, paths).removed) == ["0.wav"]
+    assert names_of(plan(other, paths, retry=True).pending) == ["0.wav"]
+    assert names_of(plan(catalogue, paths).pending) == ["0.wav"]
+    assert names_of(plan(other, paths).pending) == ["0.wav"]
+
+
+def test_that_a_file_was_removed_outlives_the_encoder_it_was_removed_from(catalogue, other, files):
+    paths = files(3)
+    store_all(catalogue, paths)
+    store_all(other, paths[1:2])
+    catalogue.removed(1)
+    other.switch()
+    catalogue.forget()
+    assert catalogue.tracks() == []
+    outcome = plan(other, paths)
+    assert [names_of(tracks) for tracks in (outcome.removed, outcome.unchanged, outcome.pending)] == [
+        ["0.wav"], ["1.wav"], ["2.wav"],
+    ]  # fmt: skip
+    assert other.leftovers() == []
