@@ -123,6 +123,7 @@ class References(Stored):
             claims.renew(number)  # notes in the ledger that something may be kept again
             written = self._nodes.write(number, checked(claims.kept(number, blocks), self.identity))
             facts = {"duration": duration, "title": title, "artist": artist, "isrc": isrc}
+            claims.renew(number)
             self.catalogue.placed(number, rows=written.rows, segments=len(written.segment_indices), **facts)
             self._fingerprints.upsert(segment_id(number, written.segment_indices), written.fingerprints)
             claims.renew(number)
