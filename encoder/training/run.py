@@ -6,6 +6,7 @@ a best epoch.
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,28 +22,28 @@ from encoder.training.pairs import PairBatch, PairMaker
 log = logging.getLogger(__name__)
 
 
-class Run:
+class Run(ABC):
     """Where a training stands; iterating it trains on, one record per epoch."""
 
     def __init__(self, out: Path, schedule: Any, device: str | torch.device) -> None:
         self.out, self.schedule, self.device = Path(out), schedule, torch.device(device)
         self.epoch, self.stale, self.best, self.history = 0, 0, -1.0, []
 
+    @abstractmethod
     def parts(self) -> dict[str, Any]:
         """What learns or counts along, by the name it is kept under; each has a state_dict."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What must be the same on resumption, data too: all but when to stop (a run may be prolonged or cut short)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def save(self) -> None:
         """Write the checkpoint of the epoch that was last."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self) -> Any:
         """One epoch: train, validate, keep; its record."""
-        raise NotImplementedError
 
     @property
     def goes_on(self) -> bool:
