@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from encoder.training import memory
+from encoder.training.memory import Remembered
+
 
 def nt_xent(
     references: Tensor,
@@ -16,13 +19,15 @@ def nt_xent(
     temperature: float,
     moments: Tensor | None = None,
     covers: Tensor | None = None,
+    remembered: Remembered | None = None,
 ) -> Tensor:
     """Mean over both directions of -log softmax of the positive's similarity over temperature.
 
     Both sides are (pairs, dimensions), L2-normalised. Two views that may show the same are neither positives nor
     negatives of each other: those of one track (equal numbers in `tracks`; it may repeat a loop) unless their `moments`
     (pairs,) are known to differ, and a query view and any view of a track that lies over it (`covers`, (pairs,
-    interferers), negative numbers for none).
+    interferers), negative numbers for none). Views `remembered` of other steps are further negatives, but for those
+    that show a track that a view shows.
     """
     n = len(references)
     z = torch.cat([references, queries]).float()
@@ -30,6 +35,9 @@ def nt_xent(
     positive = torch.arange(2 * n, device=z.device).roll(n)
     ignored = _alike(tracks, moments, covers)
     ignored[torch.arange(2 * n, device=z.device), positive] = False
+    if remembered is not None:
+        similarities = torch.cat([similarities, z @ remembered.fingerprints.T / temperature], dim=1)
+        ignored = torch.cat([ignored, memory.nothing_new(memory.shown(tracks, covers), remembered)], dim=1)
     return F.cross_entropy(similarities.masked_fill(ignored, -torch.inf), positive)
 
 
