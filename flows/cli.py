@@ -58,6 +58,7 @@ def ingest(paths: tuple[Path, ...], retry: bool, checkpoint: Path | None, as_jso
     from flows.beside import ingest_beside
     from flows.discover import discover
     from flows.ingest import ingest_catalogue
+    from store.catalogue import spelling
 
     discover(paths)  # once more in the flow, but a wrong path is told before a Prefect server has started
     with show.ingestion() as progress:
@@ -66,8 +67,8 @@ def ingest(paths: tuple[Path, ...], retry: bool, checkpoint: Path | None, as_jso
         else:
             summary = ingest_beside(list(paths), settings, checkpoint, retry=retry, progress=progress)
     click.echo(json.dumps(show.summary_json(summary), indent=2) if as_json else show.summary_text(summary))
-    failed = {outcome.path for outcome in summary.having("failed")}
-    if len(failed) == len(summary.outcomes) or failed.intersection(path.absolute() for path in paths):
+    failed = {spelling(outcome.path) for outcome in summary.having("failed")}
+    if len(failed) == len(summary.outcomes) or failed.intersection(map(spelling, paths)):
         raise SystemExit(1)
 
 

@@ -7,6 +7,7 @@ file was removed holds for every encoder's row of it, so that it does not come b
 
 import dataclasses
 import json
+import os
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -196,7 +197,7 @@ class Catalogue:
     def find(self, wanted: int | str | Path) -> list[Track]:
         """Tracks not removed whose number, path or title (any case) is ``wanted``."""
         columns, text = ledger.tracks.c, str(wanted)
-        fits = (columns.path == str(Path(text).absolute())) | (sa.func.lower(columns.title) == text.lower())
+        fits = (columns.path == str(spelling(text))) | (sa.func.lower(columns.title) == text.lower())
         if text.isdecimal() and len(text) < 19:
             fits |= columns.number == int(text)
         return self._read(self._select().where(fits, columns.state != "removed").order_by(columns.number))
@@ -311,6 +312,16 @@ def _handed_over(digest: str, current: str) -> sa.Update:
     known = sa.select(other.c.path).where(other.c.digest == current)
     removed = (columns.digest == digest, columns.state == "removed", columns.path.not_in(known))
     return sa.update(ledger.tracks).where(*removed).values(digest=current, rows=None, segments=0)
+
+
+def spelling(path: str | Path) -> Path:
+    """The one absolute path that a file has in the ledger, without ``..``.
+
+    Behind a link to a folder ``..`` leads elsewhere than the name says; such a path stays as it was given.
+    """
+    given, plain = Path(path).absolute(), Path(os.path.abspath(path))
+    elsewhere = given != plain and given.exists() and not (plain.exists() and given.samefile(plain))
+    return given if elsewhere else plain
 
 
 def _track(row: sa.Row) -> Track:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
 
-from store.catalogue import Catalogue, Track
+from store.catalogue import Catalogue, Track, spelling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class _File:
 
 def plan(catalogue: Catalogue, paths: Iterable[str | Path], *, retry: bool = False) -> Plan:
     """Compare files with the ledger and write what changed into it."""
-    absolute = list(dict.fromkeys(Path(path).absolute() for path in paths))
+    absolute = list(dict.fromkeys(map(spelling, paths)))
     try:
         _write(catalogue, absolute, retry)
     except IntegrityError:  # another process has just written the same new files

@@ -362,3 +362,20 @@ def test_that_a_file_was_removed_outlives_the_encoder_it_was_removed_from(catalo
         ["0.wav"], ["1.wav"], ["2.wav"],
     ]  # fmt: skip
     assert other.leftovers() == []
+
+
+def test_a_file_given_with_dots_in_its_path_is_no_second_track(catalogue, files):
+    (path,) = files(1)
+    dotted = path.parent / ".." / path.parent.name / path.name
+    assert [pending.path for pending in plan(catalogue, [dotted, path]).pending] == [path]
+    store_all(catalogue, [path])
+    assert [track.path for track in plan(catalogue, [dotted]).unchanged] == [path]
+    assert [track.path for track in catalogue.find(dotted)] == [path]
+
+
+def test_dots_behind_a_link_lead_where_the_disk_says(catalogue, files, tmp_path):
+    (path,) = files(1)
+    (path.parent / "inner").mkdir()
+    (tmp_path / "link").symlink_to(path.parent / "inner")
+    behind = tmp_path / "link" / ".." / path.name  # lies in audio/, not in the folder of the link
+    assert [pending.path for pending in plan(catalogue, [behind]).pending] == [behind]
