@@ -16,6 +16,7 @@ from typing import Any
 from encoder.whole import whole
 from flows import logs
 from flows.discover import is_named_like_audio
+from store import objects
 
 _CHUNK = 8 << 20  # bytes held of an object
 _NO_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}  # errors of the key, not of the disk
@@ -30,44 +31,29 @@ class Mirrored:
     refused: tuple[str, ...] = ()  # keys that no file below the folder can have
 
 
-def is_prefix(place: str) -> bool:
-    """Whether a place is in an object store, not on this machine's disks."""
-    return "://" in place
-
-
 def mirror(url: str, folder: Path) -> Mirrored:
     """Fetch what is new below `url` (``s3://bucket/prefix``, ``gs://``, ``az://``, ``file:///``) into the folder.
 
-    Credentials come from the store's usual environment variables. ValueError without obstore, ConnectionError where the
-    store does not answer.
+    Credentials come from the store's usual environment variables. ValueError without obstore, ObjectsUnavailable where
+    the store does not answer.
     """
-    store, failures = _opened(url)
-    fetched, kept, refused = 0, 0, []
+    store, fetched, kept, refused = objects.opened(url), 0, 0, []
     try:
-        for meta in (meta for page in store.list() for meta in page):
-            target = _target(folder, meta["path"])
-            if target is None:
-                refused.append(meta["path"])
-            elif not is_named_like_audio(target.relative_to(folder)):
-                continue
-            elif (state := _brought(store, meta, target)) == "refused":
-                refused.append(meta["path"])
-            else:
-                fetched, kept = fetched + (state == "fetched"), kept + (state == "kept")
-    except failures as error:
-        raise ConnectionError(f"{url} cannot be read ({_line(error)}); check address and credentials") from error
+        with objects.reaching(url):
+            for meta in (meta for page in store.list() for meta in page):
+                target = _target(folder, meta["path"])
+                if target is None:
+                    refused.append(meta["path"])
+                elif not is_named_like_audio(target.relative_to(folder)):
+                    continue
+                elif (state := _brought(store, meta, target)) == "refused":
+                    refused.append(meta["path"])
+                else:
+                    fetched, kept = fetched + (state == "fetched"), kept + (state == "kept")
+    except FileNotFoundError as error:
+        raise objects.unavailable(url, error) from error
     logs.tell("mirrored", url=url, fetched=fetched, kept=kept, refused=len(refused))
     return Mirrored(fetched=fetched, kept=kept, refused=tuple(refused))
-
-
-def _opened(url: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """The store at that prefix, and what it raises of its own."""
-    try:
-        from obstore.exceptions import BaseError
-        from obstore.store import from_url
-    except ImportError as error:
-        raise ValueError(f"{url} needs obstore, which is not installed; pip install 'asid[cluster]'") from error
-    return from_url(url), (BaseError, FileNotFoundError, PermissionError)
 
 
 def _target(folder: Path, key: str) -> Path | None:
@@ -109,7 +95,3 @@ def _fetch(store: Any, meta: dict[str, Any], target: Path) -> None:
                 file.write(chunk)
         changed = meta["last_modified"].timestamp()
         os.utime(unfinished, (changed, changed))
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

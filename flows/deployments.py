@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from flows import bucket
+from store import objects
 
 FILE = Path(__file__).parents[1] / "deploy" / "prefect.yaml"
 POOL = "asid"
@@ -36,7 +36,7 @@ def fitted(
     for deployment in described["deployments"]:
         name, folder = given.get(deployment["name"], ("", None))
         if folder is not None:
-            place = folder if bucket.is_prefix(str(folder)) else Path(folder).expanduser().absolute()
+            place = folder if objects.is_url(str(folder)) else Path(folder).expanduser().absolute()
             deployment["parameters"][name] = str(place)
         if deployment["name"] == "evaluate":
             for schedule in deployment["schedules"]:

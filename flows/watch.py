@@ -22,6 +22,7 @@ from flows import arrivals, bucket, logs
 from flows.arrivals import Arrivals
 from flows.installation import installed, made, taking_turns
 from flows.settings import Settings
+from store import objects
 
 if TYPE_CHECKING:  # brings PyTorch, which an idle tick can do without
     from flows.ingest import Outcome, Summary
@@ -43,7 +44,7 @@ def ingest_watched(folder: str | None = None, *, settle: float = 30.0, retry: bo
     with taking_turns(settings.data, "watch") as alone:
         if not alone:
             return "the last tick is still at work"
-        if folder is not None and bucket.is_prefix(folder):
+        if folder is not None and objects.is_url(folder):
             copies = settings.data / "fetched" / hashlib.sha256(folder.encode()).hexdigest()[:12]
             copies.mkdir(parents=True, exist_ok=True)
             for key in bucket.mirror(folder, copies).refused:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pymilvus import MilvusClient
 from pymilvus.client.types import BulkInsertState
 
+from store import objects
 from store.connection import IndexUnavailable
 
 Rows = tuple[NDArray[np.int64], NDArray[np.float32]]  # ids (rows,) and fingerprints (rows, dimensions)
@@ -76,13 +77,7 @@ class _Folder:
     """Where files lie for the server, and what it calls them."""
 
     def __init__(self, url: str) -> None:
-        try:
-            from obstore.store import from_url
-        except ImportError as error:
-            raise ValueError(
-                f"bulk_url {url} needs obstore, which is not installed; pip install 'asid[cluster]'"
-            ) from error
-        self._store = from_url(url, mkdir=True) if url.startswith("file://") else from_url(url)
+        self._store = objects.opened(url, **({"mkdir": True} if url.startswith("file://") else {}))
         # A server with local storage opens the path as it is; one with an object store looks in its own bucket.
         path = urlsplit(url).path.rstrip("/")
         self._prefix = path if url.startswith("file://") else path.lstrip("/")

@@ -27,8 +27,10 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore, StorePath
 
 from encoder.encoding import Encoding
+from store import objects
 from store.identity import Identity
 from store.node_form import FULL, NodeForm
+from store.objects import reaching
 from store.segment_ids import LAST_INDEX, LAST_TRACK, index_of, track_of
 from store.shards import Layout, LocalShards, RemoteShards, Shards, read_rows
 
@@ -53,8 +55,10 @@ class Written:
 class Nodes:
     """Node matrices, fingerprints and contrast features in Zarr. One writer per track; readers need no coordination."""
 
-    def __init__(self, group: zarr.Group, shards: Shards, identity: Identity, form: NodeForm) -> None:
-        self._group, self._shards, self._identity, self.form = group, shards, identity, form
+    def __init__(
+        self, location: str | Path, group: zarr.Group, shards: Shards, identity: Identity, form: NodeForm
+    ) -> None:
+        self._location, self._group, self._shards, self._identity, self.form = location, group, shards, identity, form
         self._layouts = {layout.name: layout for layout in _layouts(identity, form)}
         self._arrays: dict[str, zarr.Array] = {name: group[name] for name in self._layouts}
 
@@ -63,17 +67,18 @@ class Nodes:
         """Open, or create, what one checkpoint keeps at ``location``, a folder or the URL of an object store.
 
         IndexMismatch where another encoder made it or it is kept in another form; FileNotFoundError where
-        ``read_only`` and there is nothing.
+        ``read_only`` and there is nothing; ObjectsUnavailable, as in all methods, where a store does not answer.
         """
         store, shards = _storage(location, identity.short)
         try:
-            group = zarr.open_group(store, path=identity.short, mode="r" if read_only else "a")
+            with reaching(location):
+                group = zarr.open_group(store, path=identity.short, mode="r" if read_only else "a")
+                if "digest" not in group.attrs:  # new, or its creation was interrupted
+                    _create(group, identity, form)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"no node matrices in {location}; run `asid ingest` first") from error
-        if "digest" not in group.attrs:  # new, or its creation was interrupted
-            _create(group, identity, form)
         identity.require(dict(group.attrs), str(location))
-        return cls(group, shards, identity, form)
+        return cls(location, group, shards, identity, form)
 
     def write(self, track: int, blocks: Iterable[Encoding]) -> Written:
         """Write a track from its consecutive blocks, holding one shard of node matrices at a time."""
@@ -94,8 +99,9 @@ class Nodes:
 
     def write_shard(self, track: int, first: int, values: dict[str, NDArray]) -> None:
         """Write one whole shard of each array, which starts at position ``first`` of the track."""
-        for name, array in self._arrays.items():
-            array[track, first : first + SHARD_ROWS] = values[name]
+        with reaching(self._location):
+            for name, array in self._arrays.items():
+                array[track, first : first + SHARD_ROWS] = values[name]
 
     def node_matrices(self, ids: ArrayLike) -> NDArray[np.float16]:
         """Node matrices (segments, nodes, channels) of any segment ids in any order; zeros where nothing was written.
@@ -124,13 +130,15 @@ class Nodes:
 
     def clear(self, track: int) -> None:
         """Free the space of a track; it reads as zeros from now on."""
-        for name in self._arrays:
-            _delete(self._group.store_path / name / "c" / str(track))
+        with reaching(self._location):
+            for name in self._arrays:
+                _delete(self._group.store_path / name / "c" / str(track))
 
     def sizes(self) -> tuple[int, int, int]:
         """Bytes kept of (node matrices, fingerprints, contrast features)."""
         names = ("node_matrices", "fingerprints", "contrast")
-        return tuple(_bytes(self._group.store_path / name) if name in self._arrays else 0 for name in names)
+        with reaching(self._location):
+            return tuple(_bytes(self._group.store_path / name) if name in self._arrays else 0 for name in names)
 
     def _settle(self, track: int) -> None:
         """Have the disk write what was written: the ledger will call it stored, and a lost shard would be silence."""
@@ -141,10 +149,14 @@ class Nodes:
                     _sync(written)
 
     def _rows(self, name: str, ids: ArrayLike) -> NDArray:
-        return read_rows(self._shards, track_of(ids), index_of(ids), self._layouts[name])
+        return self._read(name, track_of(ids), index_of(ids))
 
     def _track(self, name: str, track: int, rows: int) -> NDArray:
-        return read_rows(self._shards, np.full(rows, track, np.int64), np.arange(rows), self._layouts[name])
+        return self._read(name, np.full(rows, track, np.int64), np.arange(rows))
+
+    def _read(self, name: str, tracks: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray:
+        with reaching(self._location):
+            return read_rows(self._shards, tracks, positions, self._layouts[name])
 
 
 class _Shard:
@@ -189,7 +201,8 @@ class _Shard:
 def delete(location: str | Path, identity: Identity) -> None:
     """Delete everything that a checkpoint keeps at a location; nothing there is no error."""
     store, _ = _storage(location, identity.short)
-    _delete(StorePath(store, identity.short))
+    with reaching(location):
+        _delete(StorePath(store, identity.short))
 
 
 def bytes_under(path: Path) -> int:
@@ -199,19 +212,10 @@ def bytes_under(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def is_url(location: str | Path) -> bool:
-    """Whether a location is in an object store."""
-    return "://" in str(location)
-
-
 def _storage(location: str | Path, folder: str) -> tuple[Any, Shards]:
-    if not is_url(location):
+    if not objects.is_url(location):
         return LocalStore(Path(location)), LocalShards(Path(location) / folder)
-    try:
-        from obstore.store import from_url
-    except ImportError as error:
-        raise ValueError(f"{location} needs obstore, which is not installed; pip install 'asid[cluster]'") from error
-    store = from_url(str(location))
+    store = objects.opened(str(location))
     return ObjectStore(store), RemoteShards(store, folder)
 
 

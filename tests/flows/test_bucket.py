@@ -9,6 +9,7 @@ from flows import bucket, ingest, watch
 from flows.bucket import mirror
 from flows.ingest import Summary
 from flows.watch import ingest_watched
+from store import objects
 
 pytest.importorskip("obstore", reason="obstore is not installed; pip install 'asid[cluster]'")
 
@@ -55,7 +56,7 @@ def test_a_key_that_leads_out_of_the_folder_is_refused(tmp_path, monkeypatch, ke
         def list(self):
             return [[{"path": key}]]
 
-    monkeypatch.setattr(bucket, "_opened", lambda url: (Store(), ()))
+    monkeypatch.setattr(objects, "opened", lambda url: Store())
     assert mirror("s3://music", tmp_path / "copies").refused == (key,)
     assert copies(tmp_path) == {}
 
@@ -79,7 +80,7 @@ def test_a_key_whose_part_is_too_long_for_a_name_is_refused(tmp_path, monkeypatc
         def list(self):
             return [[{"path": f"{'x' * 252}.wav", "size": 1}]]
 
-    monkeypatch.setattr(bucket, "_opened", lambda url: (Store(), ()))
+    monkeypatch.setattr(objects, "opened", lambda url: Store())
     (tmp_path / "copies").mkdir()
     assert mirror("s3://music", tmp_path / "copies").refused == (f"{'x' * 252}.wav",)
 
@@ -103,7 +104,7 @@ def test_a_store_that_does_not_answer_is_told_in_one_line(tmp_path, monkeypatch)
 
     opened = store.from_url
     monkeypatch.setattr(store, "from_url", lambda url: opened(url, **quick))
-    with pytest.raises(ConnectionError, match="s3://music cannot be read") as error:
+    with pytest.raises(ConnectionError, match="s3://music cannot be reached") as error:
         mirror("s3://music", tmp_path)
     assert "\n" not in str(error.value)
 
