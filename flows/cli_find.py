@@ -84,8 +84,7 @@ def find(
     **given,
 ) -> None:
     """Find which references each QUERY samples, and where; exit 1 if a query could not be read."""
-    if given["reranker"] and rank_by not in (None, "reranker"):
-        raise click.UsageError(f"--reranker: nothing is ranked by it with --rank-by {rank_by}; leave one out")
+    _refuse_unread(rank_by, reranker=given["reranker"], false_alarms=false_alarms, quality=quality)
     rank_by = rank_by or ("reranker" if given["reranker"] else None)
     scores = {"minimum": min_score, "surplus": min_score, "false_alarms": false_alarms}
     settings = read_settings(**given, ranking={"by": rank_by, "top": top, "quality": quality, **scores})
@@ -134,6 +133,15 @@ def verify(bundle: Path, as_json: bool, **given) -> None:
     click.echo(json.dumps(evidence.to_json(verified), indent=2) if as_json else evidence.to_text(verified))
     if verified.differences:
         raise SystemExit(1)
+
+
+def _refuse_unread(rank_by: str | None, **given: object) -> None:
+    """UsageError for an option that another way to rank reads than the one asked for."""
+    for name, value in given.items():
+        reader = "reranker" if name == "reranker" else "correlation"
+        if value is not None and rank_by not in (None, reader):
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option}: --rank-by {rank_by} does not read it, {reader} does; leave one out")
 
 
 def _separator(model: str | None, settings: "Settings") -> "Separator | None":

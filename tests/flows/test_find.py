@@ -105,11 +105,19 @@ def test_songs_of_two_folders_that_are_called_the_same_have_an_answer_each(catal
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["song.wav", "song.wav.json"]
 
 
-def test_a_reranker_that_would_not_be_asked_is_refused(asid, tmp_path):
-    for way in ("correlation", "similarity", "own"):
-        result = asid("find", "song.wav", "--rank-by", way, "--reranker", tmp_path / "no.safetensors")
+@pytest.mark.parametrize(
+    ("option", "value", "reader"),
+    [
+        ("reranker", "no.safetensors", "reranker"),
+        ("false-alarms", "0.05", "correlation"),
+        ("quality", "best", "correlation"),
+    ],
+)
+def test_an_option_that_would_not_be_read_is_refused(asid, option, value, reader):
+    for way in {"correlation", "reranker", "similarity", "own"} - {reader}:
+        result = asid("find", "song.wav", "--rank-by", way, f"--{option}", value)
         assert result.exit_code == 2
-        assert f"--reranker: nothing is ranked by it with --rank-by {way}; leave one out" in result.stderr
+        assert f"--{option}: --rank-by {way} does not read it, {reader} does; leave one out" in result.stderr
 
 
 def test_seconds_are_shown_as_a_clock():
