@@ -20,3 +20,10 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def require_place(path: Path) -> None:
+    """OSError where nothing can be made at `path`: what would hold it is no folder, or may not be written."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OSError(f"{path}: {folder} is no folder that may be written; choose another place")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from encoder.whole import require_place
 from evaluation.evidence import bundle, exports, provenance
 from evaluation.evidence.bundle import Verified
 from evaluation.evidence.replies import Reply
@@ -28,6 +29,8 @@ class Wanted:
             exports.require_format(path)
         if self.bundle is not None:
             bundle.require_new(self.bundle)
+        for path in filter(None, (self.report, *self.exports, self.bundle)):
+            require_place(path)
 
 
 def keep(

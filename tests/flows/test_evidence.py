@@ -44,6 +44,8 @@ def test_one_question_is_kept_as_page_exports_and_bundle_and_the_bundle_is_repea
         (("--export", "r.xls"), "suffix is '.xls', expected .json"),
         (("--report", "song.pdf"), "suffix is '.pdf', expected .html"),
         (("--bundle", "/"), "is not empty, expected a new folder"),
+        (("--export", f"{__file__}/r.csv"), f"r.csv: {__file__} is no folder that may be written; choose another"),
+        (("--report", f"{__file__}/new/r.html"), f"r.html: {__file__} is no folder that may be written"),
     ],
 )
 def test_what_could_not_be_written_is_refused_before_anything_is_searched(asid, tmp_path, wanted, told):
@@ -65,8 +67,8 @@ def test_verifying_something_else_is_told(asid, tmp_path):
 
 
 def test_an_export_that_cannot_be_written_costs_no_answer(asid, catalogue, excerpt, tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    result = asid("find", excerpt[0], "--data", catalogue, "--json", "--export", tmp_path / "file" / "r.csv")
+    (tmp_path / "r.csv").mkdir()
+    result = asid("find", excerpt[0], "--data", catalogue, "--json", "--export", tmp_path / "r.csv")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["queries"][0]["found"]
 
