@@ -83,7 +83,7 @@ def train(
     the state kept in `out`; one of other settings is refused. ValueError where the encoder has no contrast features
     or a value of the schedule is not read, CheckpointError where `start` is no verifier of as many semitones.
     """
-    refuse_unread(schedule, SCHEDULE, ("lanes", "precision", "portion", "remembered", "temperature"))
+    refuse_unread(schedule, SCHEDULE, ("lanes", "precision", "portion", "temperature"))
     yield from _Run(cache, encoder, out, schedule, device, start).records(resume=resume)
 
 

@@ -92,7 +92,7 @@ def train(
     Yields one record per epoch. Resumes from the state kept in `out`; one of other settings is refused. CheckpointError
     where the system's front end is not LogFrequency, ValueError for values of the schedule that are not read.
     """
-    refuse_unread(schedule, SCHEDULE, ("chunk", "portion", "remembered"))
+    refuse_unread(schedule, SCHEDULE, ("chunk", "portion"))
     yield from _Run(cache, encoder, out, schedule, device).records(resume=resume)
 
 

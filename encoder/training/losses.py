@@ -7,9 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from encoder.training import memory
-from encoder.training.memory import Remembered
-
 
 def nt_xent(
     references: Tensor,
@@ -19,15 +16,13 @@ def nt_xent(
     temperature: float,
     moments: Tensor | None = None,
     covers: Tensor | None = None,
-    remembered: Remembered | None = None,
 ) -> Tensor:
     """Mean over both directions of -log softmax of the positive's similarity over temperature.
 
     Both sides are (pairs, dimensions), L2-normalised. Two views that may show the same are neither positives nor
     negatives of each other: those of one track (equal numbers in `tracks`; it may repeat a loop) unless their `moments`
     (pairs,) are known to differ, and a query view and any view of a track that lies over it (`covers`, (pairs,
-    interferers), negative numbers for none). Views `remembered` of other steps are further negatives, but for those
-    that show a track that a view shows.
+    interferers), negative numbers for none).
     """
     n = len(references)
     z = torch.cat([references, queries]).float()
@@ -35,9 +30,6 @@ def nt_xent(
     positive = torch.arange(2 * n, device=z.device).roll(n)
     ignored = _alike(tracks, moments, covers)
     ignored[torch.arange(2 * n, device=z.device), positive] = False
-    if remembered is not None:
-        similarities = torch.cat([similarities, z @ remembered.fingerprints.T / temperature], dim=1)
-        ignored = torch.cat([ignored, memory.nothing_new(memory.shown(tracks, covers), remembered)], dim=1)
     return F.cross_entropy(similarities.masked_fill(ignored, -torch.inf), positive)
 
 

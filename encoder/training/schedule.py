@@ -13,7 +13,6 @@ class Schedule:
     epochs: int = 30
     steps: int = 100  # per epoch
     batch: int = 1024  # pairs that see each other as negatives
-    remembered: int = 0  # pairs of the steps before that are further negatives (encoder/training/memory.py)
     chunk: int = 256  # pairs in memory at a time (gradient caching), no more than the batch
     # Pairs that pass through the network at once, and share the statistics of its norms; 0: a chunk. What 16 pairs need
     # stays in a CPU's fast memory, which takes a fifth off the time of a step.
@@ -37,7 +36,7 @@ class Schedule:
         for name in (*positive, "validation_pairs"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected more than 0")
-        for name in ("portion", "final_rate", "warmup", "remembered"):
+        for name in ("portion", "final_rate", "warmup"):
             if getattr(self, name) < 0:
                 raise ValueError(f"schedule: {name} is {getattr(self, name)}, expected 0 or more")
         if self.precision not in get_args(Schedule.__annotations__["precision"]):

@@ -20,13 +20,11 @@ from encoder import checkpoint
 from encoder.systems import KINDS, SYSTEMS, System
 from encoder.training import augment, losses
 from encoder.training.makers import pairs_of
-from encoder.training.memory import Memory, shown
 from encoder.training.run import Run, mixed
 from encoder.training.schedule import Schedule, diverged, rate, refuse_unread
 from encoder.training.stem_cache import StemCache
 
 FILE = "encoder.safetensors"
-_SHOWN = 3  # tracks of a view: its own, and those of up to two interferers
 _VALIDATION_SEED = 7_000_000  # far from any training seed; fixed, so that runs compare
 
 
@@ -73,8 +71,8 @@ def train(
 
 def _unread(system: System) -> list[str]:
     """Values of the schedule that training this system does not read."""
-    unread = ["temperature", "remembered"] if system.objective is not None else []
-    return unread + (["chunk"] if system.schedule.lanes > 1 else [])  # a lane is a chunk
+    unread = {"temperature": system.objective is not None, "chunk": system.schedule.lanes > 1}  # a lane is a chunk
+    return [name for name, holds in unread.items() if holds]
 
 
 class _Run(Run):
@@ -94,8 +92,6 @@ class _Run(Run):
             torch.manual_seed(self.schedule.seed)
             self.network = system.build().to(self.device)
             self.head = self._head().to(self.device)  # of a loss that has weights of its own
-        views = 2 * self.schedule.remembered
-        self.memory = Memory(views, self.system.network.dimensions, tracks=_SHOWN).to(self.device)
         self.trained = [*self.network.parameters(), *self.head.parameters()]
         self.optimiser = torch.optim.Adam(self.trained, lr=self.schedule.learning_rate)
         self.origin = None
@@ -136,7 +132,7 @@ class _Run(Run):
         return record
 
     def parts(self) -> dict[str, Any]:
-        return dict(network=self.network, head=self.head, memory=self.memory, optimiser=self.optimiser)
+        return dict(network=self.network, head=self.head, optimiser=self.optimiser)
 
     def settings(self) -> dict[str, Any]:
         system = checkpoint.to_plain(replace(self.system, schedule=replace(self.schedule, epochs=1, patience=1)))
@@ -180,10 +176,8 @@ class _Run(Run):
         queries = apart.roll(-self._half, 0)
         if self.system.objective is not None:
             return self.system.objective(references, queries, views, self.head)
-        learned = dict(temperature=self.schedule.temperature, remembered=self.memory.recalled())
-        loss = losses.nt_xent(references, queries, views.tracks, moments=views.moments, covers=views.covers, **learned)
-        self.memory.take(torch.cat([references, queries]), shown(views.tracks, views.covers))
-        return loss
+        shown = dict(moments=views.moments, covers=views.covers)
+        return losses.nt_xent(references, queries, views.tracks, temperature=self.schedule.temperature, **shown)
 
     def _head(self) -> nn.Module:
         if self.system.objective is None:
